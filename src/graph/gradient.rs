@@ -1,0 +1,229 @@
+//! Reverse-mode differentiation: backward nodes from the same few operators.
+//!
+//! Only what leads from the result back to the one value of interest is built. Weights are frozen, so
+//! no gradient of a weight is ever computed and backward costs about as much as forward.
+
+use std::collections::{HashMap, HashSet};
+
+use super::builder::{Graph, Node, Value};
+use super::op::Op;
+
+/// sqrt(2 / pi), doubled: the slope of the sigmoid form of GELU.
+const GELU_SLOPE: f32 = 1.595_769_1;
+const GELU_CUBIC: f32 = 0.044_715;
+
+impl Graph {
+    /// Appends the derivative of the sum of `result`'s elements with respect to `wrt`.
+    ///
+    /// # Panics
+    /// If `result` does not depend on `wrt`, or depends on it through an operator that has no derivative
+    /// here: a mistake of the code that builds the graph.
+    pub fn gradient(&mut self, result: Value, wrt: Value) -> Value {
+        let forward = self.nodes.clone();
+        let mut active = HashSet::from([wrt]);
+        let mut leading = Vec::new();
+        for node in &forward {
+            if node.inputs.iter().any(|x| active.contains(x)) {
+                active.extend(&node.outputs);
+                leading.push(node);
+            }
+        }
+        assert!(active.contains(&result), "the result does not depend on the value");
+        let one = self.scalar(1.0);
+        let shape = self.shape(result).to_vec();
+        let mut adjoints = Adjoints { graph: self, active, of: HashMap::new() };
+        let seed = adjoints.graph.expand(one, &shape);
+        adjoints.of.insert(result, seed);
+        for node in leading.into_iter().rev() {
+            if let Some(&dy) = adjoints.of.get(&node.outputs[0]) {
+                adjoints.backward(node, dy);
+            }
+        }
+        adjoints.of[&wrt]
+    }
+}
+
+/// The derivatives found so far, by the value that they belong to.
+struct Adjoints<'g> {
+    graph: &'g mut Graph,
+    active: HashSet<Value>,
+    of: HashMap<Value, Value>,
+}
+
+// === impl Adjoints ===
+
+impl Adjoints<'_> {
+    fn wanted(&self, x: Value) -> bool {
+        self.active.contains(&x)
+    }
+
+    /// Adds `dx` to the derivative of `x`, summing over broadcast axes first.
+    fn accumulate(&mut self, x: Value, dx: Value) {
+        let shape = self.graph.shape(x).to_vec();
+        let dx = self.graph.sum_to(dx, &shape);
+        let sum = match self.of.get(&x) {
+            Some(&before) => self.graph.add(before, dx),
+            None => dx,
+        };
+        self.of.insert(x, sum);
+    }
+
+    /// Passes `dy`, the derivative of the node's first output, on to the node's inputs.
+    fn backward(&mut self, node: &Node, dy: Value) {
+        let inputs = node.inputs.as_slice();
+        let y = node.outputs[0];
+        match (&node.op, inputs) {
+            (Op::Add, &[a, b]) => {
+                for x in [a, b].into_iter().filter(|&x| self.active.contains(&x)).collect::<Vec<_>>() {
+                    self.accumulate(x, dy);
+                }
+            }
+            (Op::Sub, &[a, b]) => {
+                if self.wanted(a) {
+                    self.accumulate(a, dy);
+                }
+                if self.wanted(b) {
+                    let minus = self.graph.scalar(-1.0);
+                    let db = self.graph.mul(dy, minus);
+                    self.accumulate(b, db);
+                }
+            }
+            (Op::Mul, &[a, b]) => {
+                for (x, other) in [(a, b), (b, a)] {
+                    if self.wanted(x) {
+                        let dx = self.graph.mul(dy, other);
+                        self.accumulate(x, dx);
+                    }
+                }
+            }
+            (Op::Where, &[condition, a, b]) => {
+                let zero = self.graph.scalar(0.0);
+                if self.wanted(a) {
+                    let da = self.graph.where_(condition, dy, zero);
+                    self.accumulate(a, da);
+                }
+                if self.wanted(b) {
+                    let db = self.graph.where_(condition, zero, dy);
+                    self.accumulate(b, db);
+                }
+            }
+            (Op::Relu, &[x]) => {
+                let zero = self.graph.scalar(0.0);
+                let off = self.graph.greater_or_equal(zero, y);
+                let dx = self.graph.where_(off, zero, dy);
+                self.accumulate(x, dx);
+            }
+            (Op::GeluTanh, &[x]) => {
+                let slope = self.gelu_slope(x, y);
+                let dx = self.graph.mul(dy, slope);
+                self.accumulate(x, dx);
+            }
+            (Op::Softmax, &[x]) => {
+                let dx = self.softmax(y, dy);
+                self.accumulate(x, dx);
+            }
+            (Op::LogSoftmax, &[x]) => {
+                let last = self.graph.shape(y).len() - 1;
+                let p = self.graph.softmax(x);
+                let total = self.graph.reduce_sum(dy, &[last]);
+                let pulled = self.graph.mul(p, total);
+                let dx = self.graph.sub(dy, pulled);
+                self.accumulate(x, dx);
+            }
+            (Op::RmsNorm { .. }, &[x, scale]) => {
+                let dx = self.rms_norm(x, scale, y, node.outputs[1], dy);
+                self.accumulate(x, dx);
+            }
+            (Op::Gemm { trans_b }, &[a, b, ref c @ ..]) => {
+                if let Some(&c) = c.first()
+                    && self.wanted(c)
+                {
+                    self.accumulate(c, dy);
+                }
+                if self.wanted(a) {
+                    // the running derivative rides along as the addend of the product
+                    let before = self.of.get(&a).copied();
+                    let da = self.graph.gemm(dy, b, !trans_b, before);
+                    self.of.insert(a, da);
+                }
+            }
+            (Op::MatMul { trans_a, trans_b }, &[a, b]) => {
+                if self.wanted(a) {
+                    let da = if *trans_a {
+                        self.graph.matmul(b, *trans_b, dy, true)
+                    } else {
+                        self.graph.matmul(dy, false, b, !trans_b)
+                    };
+                    self.accumulate(a, da);
+                }
+                if self.wanted(b) {
+                    let db = if *trans_b {
+                        self.graph.matmul(dy, true, a, *trans_a)
+                    } else {
+                        self.graph.matmul(a, !trans_a, dy, false)
+                    };
+                    self.accumulate(b, db);
+                }
+            }
+            (Op::Transpose(perm), &[x]) => {
+                let mut back = vec![0; perm.len()];
+                perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+                let dx = self.graph.transpose(dy, &back);
+                self.accumulate(x, dx);
+            }
+            (Op::Reshape, &[x, _]) => {
+                let shape = self.graph.shape(x).to_vec();
+                let dx = self.graph.reshape(dy, &shape);
+                self.accumulate(x, dx);
+            }
+            (Op::ReduceSum, &[x, _]) => {
+                let shape = self.graph.shape(x).to_vec();
+                let dx = self.graph.expand(dy, &shape);
+                self.accumulate(x, dx);
+            }
+            (op, _) => panic!("{op:?} has no derivative here"),
+        }
+    }
+
+    /// dx = p * (dy - sum(dy * p)).
+    fn softmax(&mut self, p: Value, dy: Value) -> Value {
+        let last = self.graph.shape(p).len() - 1;
+        let weighted = self.graph.mul(dy, p);
+        let total = self.graph.reduce_sum(weighted, &[last]);
+        let centred = self.graph.sub(dy, total);
+        self.graph.mul(centred, p)
+    }
+
+    /// With r = 1 / rms(x) and g = dy * scale: dx = r g - x r^2 mean(dy * y).
+    fn rms_norm(&mut self, x: Value, scale: Value, y: Value, r: Value, dy: Value) -> Value {
+        let g = &mut *self.graph;
+        let last = g.shape(x).len() - 1;
+        let product = g.mul(dy, y);
+        let mean = g.reduce_mean(product, &[last]);
+        let r2 = g.mul(r, r);
+        let pull = g.mul(mean, r2);
+        let scaled = g.mul(dy, scale);
+        let direct = g.mul(scaled, r);
+        let along = g.mul(x, pull);
+        g.sub(direct, along)
+    }
+
+    /// With a = c (1 + 0.044715 x^2), c = 2 sqrt(2/pi) and s = sigmoid(x a): gelu(x) = x s, so the slope is
+    /// s + gelu(x) (1 - s) (3 a - 2 c).
+    fn gelu_slope(&mut self, x: Value, y: Value) -> Value {
+        let g = &mut *self.graph;
+        let (c, cubic) = (g.scalar(GELU_SLOPE), g.scalar(GELU_SLOPE * GELU_CUBIC));
+        let square = g.mul(x, x);
+        let bent = g.mul(square, cubic);
+        let a = g.add(bent, c);
+        let inner = g.mul(x, a);
+        let s = g.sigmoid(inner);
+        let (three, twice, one) = (g.scalar(3.0), g.scalar(2.0 * GELU_SLOPE), g.scalar(1.0));
+        let tripled = g.mul(a, three);
+        let steep = g.sub(tripled, twice);
+        let rest = g.sub(one, s);
+        let falling = g.mul(y, rest);
+        let bend = g.mul(falling, steep);
+        g.add(s, bend)
+    }
+}

@@ -1,0 +1,19 @@
+//! Typed ONNX graphs, and reverse-mode gradients over them.
+//!
+//! A [`Graph`] is built operator by operator; every [`Value`] knows its element type and shape, and a
+//! mistake in either is caught while building. [`Graph::gradient`] appends the nodes that compute a
+//! derivative, so a training step is one more ordinary graph. [`Graph::to_model`] emits ONNX bytes.
+//!
+//! This room knows nothing of T5, of prompts, or of the runtime that executes a graph.
+
+mod builder;
+mod emit;
+mod gradient;
+mod op;
+mod proto;
+mod shape;
+
+pub use builder::{Graph, Value};
+pub use emit::{External, WeightSource};
+pub use op::DType;
+pub use shape::Dim;

@@ -1,0 +1,142 @@
+//! The operators that graphs are made of, and what each is called in ONNX.
+
+use super::proto::{Attribute, attribute};
+
+/// Element types of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit brain float.
+    Bf16,
+    /// IEEE 16-bit float.
+    F16,
+    /// 64-bit signed integer.
+    I64,
+    /// Boolean.
+    Bool,
+}
+
+impl DType {
+    /// The number that ONNX's `TensorProto.DataType` gives the type.
+    pub(super) fn onnx(self) -> i32 {
+        match self {
+            Self::F32 => 1,
+            Self::I64 => 7,
+            Self::Bool => 9,
+            Self::F16 => 10,
+            Self::Bf16 => 16,
+        }
+    }
+
+    /// Bytes of one element.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+            Self::I64 => 8,
+            Self::Bool => 1,
+        }
+    }
+}
+
+/// An operator with its attributes. Each becomes exactly one ONNX node.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Op {
+    Add,
+    Sub,
+    Mul,
+    Min,
+    Max,
+    Equal,
+    GreaterOrEqual,
+    Where,
+    Cast(DType),
+    Relu,
+    /// GELU in its tanh approximation (`gelu_new`).
+    GeluTanh,
+    Sigmoid,
+    /// Over the last axis.
+    Softmax,
+    /// Over the last axis.
+    LogSoftmax,
+    /// Root-mean-square normalisation over the last axis; the second output is 1 / rms.
+    RmsNorm {
+        epsilon: f32,
+    },
+    /// 2-D product with a weight, and an optional addend.
+    Gemm {
+        trans_b: bool,
+    },
+    /// Batched product over the last two axes.
+    MatMul {
+        trans_a: bool,
+        trans_b: bool,
+    },
+    Transpose(Vec<usize>),
+    Reshape,
+    Expand,
+    Gather,
+    Concat {
+        axis: usize,
+    },
+    Range,
+    ReduceSum,
+    ReduceMean,
+    /// Sizes of the axes `start..end`.
+    Shape {
+        start: usize,
+        end: usize,
+    },
+}
+
+const STANDARD: &str = "";
+const MICROSOFT: &str = "com.microsoft";
+
+impl Op {
+    /// Domain, operator type and attributes of the ONNX node.
+    pub(super) fn onnx(&self) -> (&'static str, &'static str, Vec<Attribute>) {
+        let int = |name, value: bool| attribute::int(name, i64::from(value));
+        let plain = |name| (STANDARD, name, vec![]);
+        match self {
+            Self::Add => plain("Add"),
+            Self::Sub => plain("Sub"),
+            Self::Mul => plain("Mul"),
+            Self::Min => plain("Min"),
+            Self::Max => plain("Max"),
+            Self::Equal => plain("Equal"),
+            Self::GreaterOrEqual => plain("GreaterOrEqual"),
+            Self::Where => plain("Where"),
+            Self::Cast(to) => (STANDARD, "Cast", vec![attribute::int("to", i64::from(to.onnx()))]),
+            Self::Relu => plain("Relu"),
+            Self::GeluTanh => (STANDARD, "Gelu", vec![attribute::string("approximate", "tanh")]),
+            Self::Sigmoid => plain("Sigmoid"),
+            Self::Softmax => (STANDARD, "Softmax", vec![attribute::int("axis", -1)]),
+            Self::LogSoftmax => (STANDARD, "LogSoftmax", vec![attribute::int("axis", -1)]),
+            Self::RmsNorm { epsilon } => (
+                STANDARD,
+                "SimplifiedLayerNormalization",
+                vec![attribute::int("axis", -1), attribute::float("epsilon", *epsilon)],
+            ),
+            Self::Gemm { trans_b } => (STANDARD, "Gemm", vec![int("transB", *trans_b)]),
+            Self::MatMul { trans_a: false, trans_b: false } => plain("MatMul"),
+            Self::MatMul { trans_a, trans_b } => {
+                (MICROSOFT, "FusedMatMul", vec![int("transA", *trans_a), int("transB", *trans_b)])
+            }
+            Self::Transpose(perm) => (STANDARD, "Transpose", vec![attribute::ints("perm", perm)]),
+            Self::Reshape => plain("Reshape"),
+            Self::Expand => plain("Expand"),
+            Self::Gather => (STANDARD, "Gather", vec![attribute::int("axis", 0)]),
+            Self::Concat { axis } => (STANDARD, "Concat", vec![attribute::int("axis", *axis as i64)]),
+            Self::Range => plain("Range"),
+            Self::ReduceSum => (STANDARD, "ReduceSum", vec![attribute::int("keepdims", 1)]),
+            Self::ReduceMean => (STANDARD, "ReduceMean", vec![attribute::int("keepdims", 1)]),
+            Self::Shape { start, end } => (
+                STANDARD,
+                "Shape",
+                vec![attribute::int("start", *start as i64), attribute::int("end", *end as i64)],
+            ),
+        }
+    }
+}

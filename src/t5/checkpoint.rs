@@ -1,0 +1,404 @@
+//! A T5's weights where they lie: one or several mapped safetensors files.
+//!
+//! Opening checks that every tensor that the model needs is there, of a shape that fits `config.json`, of
+//! a float type, and whole. Nothing is copied; pages are read when they are used.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use super::{Activation, Config, ConfigError};
+use crate::graph::{DType, External};
+
+/// Why a model's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// `config.json` is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The folder holds neither `model.safetensors` nor an index of shards.
+    #[error("{folder}: no model.safetensors and no model.safetensors.index.json; {remedy}")]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The index of shards is not usable.
+    #[error("{path}: {reason}")]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file is not a whole safetensors file.
+    #[error("{path}: not a whole safetensors file ({reason}); fetch it again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        reason: String,
+    },
+    /// A tensor is missing.
+    #[error("{folder}: the checkpoint has no tensor {name}, which config.json asks for")]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{path}: tensor {name} has shape {got:?}, config.json asks for {want:?}")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape in the file.
+        got: Vec<usize>,
+        /// Its shape by `config.json`.
+        want: Vec<usize>,
+    },
+    /// A tensor is stored as something other than f32, bf16 or f16.
+    #[error("{path}: tensor {name} is stored as {dtype}; f32, bf16 and f16 can be read")]
+    ElementType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type in the file.
+        dtype: String,
+    },
+}
+
+/// Where one tensor lies.
+#[derive(Clone, Debug)]
+struct Place {
+    file: usize,
+    dtype: DType,
+    shape: Vec<usize>,
+    offset: usize,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    path: PathBuf,
+    bytes: Mmap,
+}
+
+/// The weights of one T5 and its configuration.
+#[derive(Debug)]
+pub struct Checkpoint {
+    config: Config,
+    folder: PathBuf,
+    files: Vec<Mapped>,
+    places: HashMap<String, Place>,
+    head: &'static str,
+    embedding: &'static str,
+    fingerprint: String,
+}
+
+const HEAD: &str = "lm_head.weight";
+const EMBEDDINGS: [&str; 2] = ["shared.weight", "encoder.embed_tokens.weight"];
+
+// === impl Checkpoint ===
+
+impl Checkpoint {
+    /// Opens a Hugging Face model folder.
+    ///
+    /// # Errors
+    /// If a file is missing or damaged, or a tensor is missing, misshapen or of another type than a float.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let config = Config::read(folder)?;
+        let files = weight_files(folder)?.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut places = HashMap::new();
+        for (index, file) in files.iter().enumerate() {
+            index_tensors(index, file, &mut places)?;
+        }
+        let embedding = EMBEDDINGS
+            .into_iter()
+            .find(|&name| places.contains_key(name))
+            .unwrap_or(EMBEDDINGS[0]);
+        let head = if places.contains_key(HEAD) || !config.tie_word_embeddings { HEAD } else { embedding };
+        let mut checkpoint = Self {
+            folder: folder.to_owned(),
+            config,
+            files,
+            places,
+            head,
+            embedding,
+            fingerprint: String::new(),
+        };
+        checkpoint.check()?;
+        checkpoint.fingerprint = checkpoint.take_fingerprint();
+        Ok(checkpoint)
+    }
+
+    /// The model's configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The folder that was opened.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder that really holds the weights, behind any symbolic link (as in the Hugging Face cache).
+    #[must_use]
+    pub fn weights_folder(&self) -> &Path {
+        self.files[0].path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Name of the token embedding table, `[vocab_size, d_model]`.
+    #[must_use]
+    pub fn embedding(&self) -> &'static str {
+        self.embedding
+    }
+
+    /// Name of the output projection, `[vocab_size, d_model]`; the embedding table itself if they are tied.
+    #[must_use]
+    pub fn head(&self) -> &'static str {
+        self.head
+    }
+
+    /// What tells this model from another: 16 hexadecimal digits over its shape and samples of every tensor.
+    ///
+    /// Samples, because hashing the 45 GB of an XXL would take minutes at every start: 16 evenly spread
+    /// blocks of 64 bytes of each tensor. Retraining moves all of them; a copy of the file moves none.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Whether every tensor that the model uses is stored as f32, so that it can be computed with in place.
+    #[must_use]
+    pub fn is_f32(&self) -> bool {
+        self.required().iter().all(|(name, _)| self.places[name].dtype == DType::F32)
+    }
+
+    /// Total bytes of the weights as stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.required().iter().map(|(name, _)| self.places[name].length).sum()
+    }
+
+    /// Where a tensor lies, for a model that refers to it as external data.
+    ///
+    /// # Panics
+    /// If the model has no such tensor.
+    #[must_use]
+    pub fn external(&self, name: &str) -> External {
+        let place = &self.places[name];
+        let path = &self.files[place.file].path;
+        let location = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        External { location, offset: place.offset as u64, length: place.length as u64, dtype: place.dtype }
+    }
+
+    /// A tensor's elements as f32.
+    ///
+    /// # Panics
+    /// If the model has no such tensor.
+    #[must_use]
+    pub fn f32s(&self, name: &str) -> Vec<f32> {
+        let place = &self.places[name];
+        decode(self.slice(place), place.dtype)
+    }
+
+    /// One row of a matrix as f32: of the embedding table, a token's vector.
+    ///
+    /// # Panics
+    /// If the model has no such matrix or the matrix has no such row.
+    #[must_use]
+    pub fn row(&self, name: &str, row: usize) -> Vec<f32> {
+        let place = &self.places[name];
+        let bytes = place.length / place.shape[0];
+        decode(&self.slice(place)[row * bytes..(row + 1) * bytes], place.dtype)
+    }
+
+    fn slice(&self, place: &Place) -> &[u8] {
+        &self.files[place.file].bytes[place.offset..place.offset + place.length]
+    }
+
+    /// Every tensor that the configuration asks for, with its shape.
+    fn required(&self) -> BTreeMap<String, Vec<usize>> {
+        let c = &self.config;
+        let inner = c.num_heads * c.d_kv;
+        let mut all = BTreeMap::new();
+        let mut need = |name: String, shape: &[usize]| all.insert(name, shape.to_vec());
+        need(self.embedding.into(), &[c.vocab_size, c.d_model]);
+        need(self.head.into(), &[c.vocab_size, c.d_model]);
+        for (stack, layers, feed_forward) in
+            [("encoder", c.num_layers, 1), ("decoder", c.num_decoder_layers, 2)]
+        {
+            need(format!("{stack}.final_layer_norm.weight"), &[c.d_model]);
+            need(
+                format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+                &[c.relative_attention_num_buckets, c.num_heads],
+            );
+            for block in 0..layers {
+                let at = |layer: usize, name: &str| format!("{stack}.block.{block}.layer.{layer}.{name}.weight");
+                let attentions: &[_] = if stack == "encoder" {
+                    &["SelfAttention"]
+                } else {
+                    &["SelfAttention", "EncDecAttention"]
+                };
+                for (layer, attention) in attentions.iter().enumerate() {
+                    need(at(layer, "layer_norm"), &[c.d_model]);
+                    for projection in ["q", "k", "v"] {
+                        need(at(layer, &format!("{attention}.{projection}")), &[inner, c.d_model]);
+                    }
+                    need(at(layer, &format!("{attention}.o")), &[c.d_model, inner]);
+                }
+                need(at(feed_forward, "layer_norm"), &[c.d_model]);
+                let inputs: &[_] = match c.activation {
+                    Activation::Relu => &["wi"],
+                    Activation::GatedGelu => &["wi_0", "wi_1"],
+                };
+                for input in inputs {
+                    need(at(feed_forward, &format!("DenseReluDense.{input}")), &[c.d_ff, c.d_model]);
+                }
+                need(at(feed_forward, "DenseReluDense.wo"), &[c.d_model, c.d_ff]);
+            }
+        }
+        all
+    }
+
+    fn check(&self) -> Result<(), CheckpointError> {
+        for (name, want) in self.required() {
+            let Some(place) = self.places.get(&name) else {
+                return Err(CheckpointError::Missing { folder: self.folder.clone(), name });
+            };
+            if place.shape != want {
+                let path = self.files[place.file].path.clone();
+                return Err(CheckpointError::Shape { path, name, got: place.shape.clone(), want });
+            }
+            if !matches!(place.dtype, DType::F32 | DType::Bf16 | DType::F16) {
+                let path = self.files[place.file].path.clone();
+                return Err(CheckpointError::ElementType { path, name, dtype: format!("{:?}", place.dtype) });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_fingerprint(&self) -> String {
+        const BLOCKS: usize = 16;
+        const BLOCK: usize = 64;
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}", self.config));
+        for (name, shape) in self.required() {
+            let place = &self.places[&name];
+            hash.update(format!("{name} {:?} {shape:?}", place.dtype));
+            let bytes = self.slice(place);
+            for i in 0..BLOCKS {
+                let start = bytes.len().saturating_sub(BLOCK) * i / (BLOCKS - 1);
+                hash.update(&bytes[start..(start + BLOCK).min(bytes.len())]);
+            }
+        }
+        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+// === files ===
+
+/// The safetensors files of a folder: the one, or the shards that the index names.
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let single = folder.join("model.safetensors");
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let path = folder.join("model.safetensors.index.json");
+    if !path.exists() {
+        let pickled = folder.join("pytorch_model.bin").exists();
+        let remedy = if pickled {
+            "pytorch_model.bin is a pickle, which is not read: save the model with safe_serialization=True"
+        } else {
+            "--model takes a folder with config.json, model.safetensors and tokenizer.json"
+        };
+        return Err(CheckpointError::NoWeights { folder: folder.to_owned(), remedy });
+    }
+    let index = |reason: String| CheckpointError::Index { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| index(error.to_string()))?;
+    let map = json["weight_map"].as_object().ok_or_else(|| index("no weight_map".into()))?;
+    let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return Err(index("weight_map names no file".into()));
+    }
+    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
+        return Err(index(format!("weight_map names {name}, which is not a file beside the index")));
+    }
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+fn map(path: &Path) -> Result<Mapped, CheckpointError> {
+    let read = |source| CheckpointError::Read { path: path.to_owned(), source };
+    // the real file: ONNX Runtime refuses to follow a link out of the folder it is told
+    let path = path.canonicalize().map_err(read)?;
+    let file = File::open(&path).map_err(read)?;
+    // SAFETY: the map is read only. Whoever truncates a model's file while it is served ends the process,
+    // as with any mapped file; the documentation says to replace models by renaming.
+    #[allow(unsafe_code)]
+    let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
+    Ok(Mapped { path, bytes })
+}
+
+fn index_tensors(
+    file: usize,
+    mapped: &Mapped,
+    places: &mut HashMap<String, Place>,
+) -> Result<(), CheckpointError> {
+    let damaged =
+        |reason: String| CheckpointError::Damaged { path: mapped.path.clone(), reason };
+    let (header, metadata) =
+        SafeTensors::read_metadata(&mapped.bytes).map_err(|error| damaged(error.to_string()))?;
+    let start = header + 8;
+    for (name, info) in metadata.tensors() {
+        let (from, to) = info.data_offsets;
+        if start + to > mapped.bytes.len() {
+            return Err(damaged(format!("tensor {name} ends {} bytes behind the file", start + to - mapped.bytes.len())));
+        }
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::BF16 => DType::Bf16,
+            Dtype::F16 => DType::F16,
+            Dtype::I64 => DType::I64,
+            _ => DType::Bool,
+        };
+        let place = Place { file, dtype, shape: info.shape.clone(), offset: start + from, length: to - from };
+        places.insert(name, place);
+    }
+    Ok(())
+}
+
+fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
+    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    match dtype {
+        DType::F32 => {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        }
+        DType::Bf16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        DType::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+        DType::I64 | DType::Bool => unreachable!("opening refuses tensors that are not floats"),
+    }
+}

@@ -1,0 +1,442 @@
+//! T5's computation (Raffel et al. 2020) as graphs: scoring, generation and tuning from one forward pass.
+//!
+//! A soft prompt is extra vocabulary: ids of `vocab_size` and above index the rows of [`PROMPT_ROWS`], so one
+//! batch mixes prompts of any length. The decoder's positions form a tree: which positions a position sees,
+//! and how far away they are, comes in as [`BIAS_INDEX`], so a chain of tokens (teacher forcing, generation)
+//! and a trie of label words are the same computation.
+
+use super::buckets::{Buckets, Direction};
+use super::{Activation, Checkpoint, Config};
+use crate::graph::{DType, Dim, Graph, Value};
+
+/// Input `[batch, length]` i64: token ids, and prompt rows as `vocab_size + row`.
+pub const IDS: &str = "ids";
+/// Input `[batch, length]` f32: 1 for a token, 0 for padding.
+pub const MASK: &str = "attention_mask";
+/// Input `[rows, d_model]` f32: the rows of all prompts in the batch.
+pub const PROMPT_ROWS: &str = "prompt_rows";
+/// Input `[batch, target]` i64: tokens that go into the decoder.
+pub const DECODER_IDS: &str = "decoder_ids";
+/// Input `[batch, target, target]` i64 (with a cache `[batch, target, past + target]`): the relative position
+/// bucket of each pair of decoder positions, or the number of buckets where the first does not see the second.
+pub const BIAS_INDEX: &str = "decoder_bias_index";
+/// Input `[candidates]` i64: the tokens whose logits are wanted.
+pub const CANDIDATES: &str = "candidates";
+/// Input `[batch, target, candidates]` f32: 0 where a candidate competes, a large negative number where not.
+pub const COMPETES: &str = "competes";
+/// Input `[batch, target]` i64: the index of the right answer, or -1 where there is none.
+pub const TARGETS: &str = "targets";
+/// Output and input `[batch, length, d_model]` f32: the encoder's last hidden state.
+pub const ENCODER_HIDDEN: &str = "encoder_hidden";
+/// Output `[batch, target, candidates]` (or `vocab_size`) f32.
+pub const LOGITS: &str = "logits";
+/// Output `[batch]` f32: negative log likelihood of an example's targets, in nats, summed over positions.
+pub const LOSS: &str = "loss";
+/// Output `[batch, length, d_model]` f32: dL_i/dx of each example's own loss at its prompt positions, else 0.
+pub const PROMPT_GRADIENT: &str = "prompt_gradient";
+
+/// Name of the cached keys of a decoder layer, as input (`past`) or output (`present`).
+#[must_use]
+pub fn cache_name(when: &str, layer: usize, kind: &str) -> String {
+    format!("{when}.{layer}.{kind}")
+}
+
+/// Added to the attention score of a pair that must not see each other.
+const HIDDEN_SCORE: f32 = -1e9;
+
+const BATCH: Dim = Dim::Named("batch");
+const LENGTH: Dim = Dim::Named("length");
+const TARGET: Dim = Dim::Named("target");
+const PAST: Dim = Dim::Named("past");
+
+/// The answers that a tuning step's loss chooses among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answers {
+    /// The candidate tokens of the task's label trie, as scoring does.
+    Candidates,
+    /// The whole vocabulary, for free text.
+    Vocabulary,
+}
+
+/// Encoder and one teacher-forced decoder pass over a tree of label tokens:
+/// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`].
+#[must_use]
+pub fn scoring(checkpoint: &Checkpoint) -> Graph {
+    let mut t5 = Forward::new(checkpoint);
+    let source = t5.embed_source();
+    let logits = t5.label_logits(source);
+    t5.graph.output(LOGITS, logits);
+    t5.graph
+}
+
+/// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]) to [`ENCODER_HIDDEN`].
+#[must_use]
+pub fn encoder(checkpoint: &Checkpoint) -> Graph {
+    let mut t5 = Forward::new(checkpoint);
+    let source = t5.embed_source();
+    let hidden = t5.encode(source.embedded, source.mask);
+    let shape = [BATCH, LENGTH, t5.config.d_model.into()];
+    let hidden = t5.graph.reshape(hidden, &shape);
+    t5.graph.output(ENCODER_HIDDEN, hidden);
+    t5.graph
+}
+
+/// One step of generation with a cache of the decoder's self-attention:
+/// ([`ENCODER_HIDDEN`], [`MASK`], [`DECODER_IDS`], [`BIAS_INDEX`], `past.*`) to ([`LOGITS`] over the vocabulary,
+/// `present.*`).
+#[must_use]
+pub fn decoder_step(checkpoint: &Checkpoint) -> Graph {
+    let mut t5 = Forward::new(checkpoint);
+    let c = t5.config;
+    let g = &mut t5.graph;
+    let hidden = g.input(ENCODER_HIDDEN, DType::F32, &[BATCH, LENGTH, c.d_model.into()]);
+    let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
+    let ids = g.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
+    let cache: Vec<[Value; 2]> = (0..c.num_decoder_layers)
+        .map(|layer| {
+            ["key", "value"].map(|kind| {
+                let shape = [BATCH, c.num_heads.into(), PAST, c.d_kv.into()];
+                g.input(&cache_name("past", layer, kind), DType::F32, &shape)
+            })
+        })
+        .collect();
+    let bias_index = g.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, Dim::Sum("past", "target")]);
+    let (decoded, present) = t5.decode(hidden, mask, ids, bias_index, Some(&cache));
+    for (layer, pair) in present.into_iter().enumerate() {
+        for (kind, value) in ["key", "value"].into_iter().zip(pair) {
+            t5.graph.output(&cache_name("present", layer, kind), value);
+        }
+    }
+    let logits = t5.vocabulary_logits(decoded);
+    t5.graph.output(LOGITS, logits);
+    t5.graph
+}
+
+/// A tuning step: the loss of every example and its derivative at the example's own prompt rows.
+///
+/// Inputs are those of [`scoring`] plus [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
+/// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
+/// each example's own: what the importance scores need (XPrompt, section 3.2).
+#[must_use]
+pub fn tuning(checkpoint: &Checkpoint, answers: Answers) -> Graph {
+    let mut t5 = Forward::new(checkpoint);
+    let source = t5.embed_source();
+    let (logits, size) = match answers {
+        Answers::Candidates => {
+            let logits = t5.label_logits(source);
+            let size = Dim::Named("candidates");
+            let competes = t5.graph.input(COMPETES, DType::F32, &[BATCH, TARGET, size]);
+            (t5.graph.add(logits, competes), size)
+        }
+        Answers::Vocabulary => {
+            let decoded = t5.decode_source(source);
+            (t5.vocabulary_logits(decoded), t5.config.vocab_size.into())
+        }
+    };
+    let g = &mut t5.graph;
+    let targets = g.input(TARGETS, DType::I64, &[BATCH, TARGET]);
+    let targets = g.reshape(targets, &[BATCH, TARGET, 1.into()]);
+    let hit = g.one_hot(targets, size);
+    let log_p = g.log_softmax(logits);
+    let picked = g.mul(log_p, hit);
+    let total = g.reduce_sum(picked, &[1, 2]);
+    let total = g.reshape(total, &[BATCH]);
+    let minus = g.scalar(-1.0);
+    let loss = g.mul(total, minus);
+    let gradient = g.gradient(loss, source.prompt);
+    g.output(LOSS, loss);
+    g.output(PROMPT_GRADIENT, gradient);
+    t5.graph
+}
+
+/// The encoder's input.
+#[derive(Clone, Copy)]
+struct SourceText {
+    /// `[batch * length, d_model]`.
+    embedded: Value,
+    /// `[batch, length]`.
+    mask: Value,
+    /// `[batch, length, d_model]`: the prompt row of each position, before text takes the other positions.
+    prompt: Value,
+}
+
+/// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
+/// a 2-D product with a weight reads it in place.
+struct Forward<'a> {
+    graph: Graph,
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    buckets: Buckets,
+}
+
+// === impl Forward ===
+
+impl<'a> Forward<'a> {
+    fn new(checkpoint: &'a Checkpoint) -> Self {
+        let config = checkpoint.config();
+        Self { graph: Graph::new(), checkpoint, config, buckets: Buckets::new(config) }
+    }
+
+    fn embedding(&mut self) -> Value {
+        let (v, d) = (self.config.vocab_size, self.config.d_model);
+        self.graph.weight(self.checkpoint.embedding(), &[v, d])
+    }
+
+    fn embed_source(&mut self) -> SourceText {
+        let table = self.embedding();
+        let (v, d) = (self.config.vocab_size as i64, self.config.d_model);
+        let g = &mut self.graph;
+        let ids = g.input(IDS, DType::I64, &[BATCH, LENGTH]);
+        let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
+        let rows = g.input(PROMPT_ROWS, DType::F32, &[Dim::Named("rows"), d.into()]);
+        let (first, last, zero) = (g.scalar_i64(v), g.scalar_i64(v - 1), g.scalar_i64(0));
+        let is_prompt = g.greater_or_equal(ids, first);
+        let is_prompt = g.reshape(is_prompt, &[BATCH, LENGTH, 1.into()]);
+        let text_ids = g.min(ids, last);
+        let row_ids = g.sub(ids, first);
+        let row_ids = g.max(row_ids, zero);
+        let text = g.gather(table, text_ids);
+        let prompt = g.gather(rows, row_ids);
+        let embedded = g.where_(is_prompt, prompt, text);
+        let embedded = g.reshape(embedded, &[Dim::Product("batch", "length"), d.into()]);
+        SourceText { embedded, mask, prompt }
+    }
+
+    /// The encoder's last hidden state, flat.
+    fn encode(&mut self, embedded: Value, mask: Value) -> Value {
+        let position = self.encoder_position_bias();
+        let hidden_keys = self.hidden_keys(mask);
+        let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
+        let bias = self.graph.add(position, hidden_keys);
+        let mut x = embedded;
+        for block in 0..self.config.num_layers {
+            let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
+            (x, _) = self.self_attention(x, LENGTH, bias, &at(0), None);
+            x = self.feed_forward(x, &at(1));
+        }
+        self.norm(x, "encoder.final_layer_norm.weight")
+    }
+
+    /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
+    fn decode(
+        &mut self,
+        hidden: Value,
+        mask: Value,
+        ids: Value,
+        bias_index: Value,
+        cache: Option<&[[Value; 2]]>,
+    ) -> (Value, Vec<[Value; 2]>) {
+        let bias = self.decoder_bias(bias_index);
+        let hidden_keys = self.hidden_keys(mask);
+        let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
+        let table = self.embedding();
+        let x = self.graph.gather(table, ids);
+        let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
+        let mut x = self.graph.reshape(x, &flat);
+        let mut present = Vec::new();
+        for block in 0..self.config.num_decoder_layers {
+            let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
+            let past = cache.map(|cache| cache[block]);
+            let keys_and_values;
+            (x, keys_and_values) = self.self_attention(x, TARGET, bias, &at(0), past);
+            present.push(keys_and_values);
+            x = self.cross_attention(x, hidden, hidden_keys, &at(1));
+            x = self.feed_forward(x, &at(2));
+        }
+        let x = self.norm(x, "decoder.final_layer_norm.weight");
+        if !self.config.scale_decoder_outputs {
+            return (x, present);
+        }
+        let scale = self.graph.scalar((self.config.d_model as f32).powf(-0.5));
+        (self.graph.mul(x, scale), present)
+    }
+
+    fn decode_source(&mut self, source: SourceText) -> Value {
+        let encoded = self.encode(source.embedded, source.mask);
+        let hidden = self.graph.reshape(encoded, &[BATCH, LENGTH, self.config.d_model.into()]);
+        let ids = self.graph.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
+        let bias_index = self.graph.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, TARGET]);
+        self.decode(hidden, source.mask, ids, bias_index, None).0
+    }
+
+    /// Logits of the candidate tokens only: their rows of the output projection are gathered first.
+    fn label_logits(&mut self, source: SourceText) -> Value {
+        let decoded = self.decode_source(source);
+        let candidates = self.graph.input(CANDIDATES, DType::I64, &[Dim::Named("candidates")]);
+        let head = self.head();
+        let rows = self.graph.gather(head, candidates);
+        let logits = self.graph.gemm(decoded, rows, true, None);
+        self.graph.reshape(logits, &[BATCH, TARGET, Dim::Named("candidates")])
+    }
+
+    fn vocabulary_logits(&mut self, decoded: Value) -> Value {
+        let head = self.head();
+        let logits = self.graph.gemm(decoded, head, true, None);
+        self.graph.reshape(logits, &[BATCH, TARGET, self.config.vocab_size.into()])
+    }
+
+    fn head(&mut self) -> Value {
+        let (v, d) = (self.config.vocab_size, self.config.d_model);
+        self.graph.weight(self.checkpoint.head(), &[v, d])
+    }
+
+    // --- layers ---
+
+    fn norm(&mut self, x: Value, weight: &str) -> Value {
+        let scale = self.graph.weight(weight, &[self.config.d_model]);
+        self.graph.rms_norm(x, scale, self.config.layer_norm_epsilon)
+    }
+
+    /// x + wo(f(norm(x))).
+    fn feed_forward(&mut self, x: Value, at: &str) -> Value {
+        let (d, f) = (self.config.d_model, self.config.d_ff);
+        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let g = &mut self.graph;
+        let mut inner = |name: &str| {
+            let w = g.weight(&format!("{at}.DenseReluDense.{name}.weight"), &[f, d]);
+            g.gemm(h, w, true, None)
+        };
+        let inner = match self.config.activation {
+            Activation::Relu => {
+                let wide = inner("wi");
+                g.relu(wide)
+            }
+            Activation::GatedGelu => {
+                let (gate, wide) = (inner("wi_0"), inner("wi_1"));
+                let gate = g.gelu_tanh(gate);
+                g.mul(gate, wide)
+            }
+        };
+        let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
+        g.gemm(inner, wo, true, Some(x))
+    }
+
+    /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one.
+    /// T5 does not scale the scores by d_kv^-0.5.
+    fn self_attention(
+        &mut self,
+        x: Value,
+        positions: Dim,
+        bias: Value,
+        at: &str,
+        past: Option<[Value; 2]>,
+    ) -> (Value, [Value; 2]) {
+        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let [q, k, v] = ["q", "k", "v"].map(|name| {
+            let weight = format!("{at}.SelfAttention.{name}.weight");
+            self.heads(h, positions, &weight)
+        });
+        let g = &mut self.graph;
+        let (k, v) = match past {
+            Some([past_k, past_v]) => (g.concat(&[past_k, k], 2), g.concat(&[past_v, v], 2)),
+            None => (k, v),
+        };
+        let scores = g.matmul(q, false, k, true);
+        let scores = g.add(scores, bias);
+        let p = g.softmax(scores);
+        let mixed = g.matmul(p, false, v, false);
+        (self.merge(mixed, positions, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
+    }
+
+    /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder
+    /// output and W_v after the softmax, the encoder's keys and values are never computed. Exact by
+    /// associativity, and cheaper while there are fewer decoder positions than `d_kv`.
+    fn cross_attention(&mut self, x: Value, hidden: Value, hidden_keys: Value, at: &str) -> Value {
+        let (heads, d_kv, d) = (self.config.num_heads, self.config.d_kv, self.config.d_model);
+        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let q = self.heads(h, TARGET, &format!("{at}.EncDecAttention.q.weight"));
+        let g = &mut self.graph;
+        let [w_k, w_v] = ["k", "v"].map(|name| {
+            g.weight(&format!("{at}.EncDecAttention.{name}.weight"), &[1, heads, d_kv, d])
+        });
+        let per_head = [BATCH, heads.into(), TARGET];
+        let q = g.matmul(q, false, w_k, false);
+        // all heads of an example attend to the same encoder output: one product, not one per head
+        let (stacked_q, unstack) = stack(g, q, &per_head, d.into());
+        let scores = g.matmul(stacked_q, false, hidden, true);
+        let scores = g.add(scores, hidden_keys);
+        let p = g.softmax(scores);
+        let mixed = g.matmul(p, false, hidden, false);
+        let mixed = g.reshape(mixed, &unstack);
+        let mixed = g.matmul(mixed, false, w_v, true);
+        self.merge(mixed, TARGET, x, &format!("{at}.EncDecAttention.o.weight"))
+    }
+
+    /// Projects flat hidden states and splits them into heads, `[batch, heads, positions, d_kv]`.
+    fn heads(&mut self, h: Value, positions: Dim, weight: &str) -> Value {
+        let (heads, d_kv) = (self.config.num_heads, self.config.d_kv);
+        let g = &mut self.graph;
+        let w = g.weight(weight, &[heads * d_kv, self.config.d_model]);
+        let y = g.gemm(h, w, true, None);
+        let y = g.reshape(y, &[BATCH, positions, heads.into(), d_kv.into()]);
+        g.transpose(y, &[0, 2, 1, 3])
+    }
+
+    /// Joins heads, projects them and adds the residual.
+    fn merge(&mut self, mixed: Value, positions: Dim, residual: Value, weight: &str) -> Value {
+        let inner = self.config.num_heads * self.config.d_kv;
+        let g = &mut self.graph;
+        let flat = g.shape(residual)[0];
+        debug_assert!(matches!((flat, positions), (Dim::Product(_, a), Dim::Named(b)) if a == b));
+        let y = g.transpose(mixed, &[0, 2, 1, 3]);
+        let y = g.reshape(y, &[flat, inner.into()]);
+        let w = g.weight(weight, &[self.config.d_model, inner]);
+        g.gemm(y, w, true, Some(residual))
+    }
+
+    // --- biases ---
+
+    /// `[batch, length]`: 0 for a token, a large negative number for padding.
+    fn hidden_keys(&mut self, mask: Value) -> Value {
+        let g = &mut self.graph;
+        let (one, far) = (g.scalar(1.0), g.scalar(-HIDDEN_SCORE));
+        let shifted = g.sub(mask, one);
+        g.mul(shifted, far)
+    }
+
+    /// `[1, heads, length, length]`. Beyond the maximal distance all pairs share a bucket, so a small table
+    /// over the clipped distance gives any length its buckets.
+    fn encoder_position_bias(&mut self) -> Value {
+        let far = self.buckets.max_distance() as i64;
+        let table: Vec<i64> =
+            (-far..=far).map(|relative| self.buckets.of(relative, Direction::Both) as i64).collect();
+        let (count, heads) = (self.buckets.count(), self.config.num_heads);
+        let g = &mut self.graph;
+        let positions = g.positions(LENGTH);
+        let key = g.reshape(positions, &[1.into(), LENGTH]);
+        let query = g.reshape(positions, &[LENGTH, 1.into()]);
+        let relative = g.sub(key, query);
+        let (low, high) = (g.scalar_i64(-far), g.scalar_i64(far));
+        let relative = g.max(relative, low);
+        let relative = g.min(relative, high);
+        let index = g.add(relative, high);
+        let table = g.vector_i64(&table);
+        let bucket = g.gather(table, index);
+        let weight = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+        let bias = g.weight(weight, &[count, heads]);
+        let bias = g.gather(bias, bucket);
+        let bias = g.transpose(bias, &[2, 0, 1]);
+        g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH])
+    }
+
+    /// `[batch, heads, target, keys]` from bucket indices; the index after the last bucket hides the pair.
+    fn decoder_bias(&mut self, index: Value) -> Value {
+        let (count, heads) = (self.buckets.count(), self.config.num_heads);
+        let g = &mut self.graph;
+        let weight = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+        let bias = g.weight(weight, &[count, heads]);
+        let hidden = g.tensor(&[1, heads], &vec![HIDDEN_SCORE; heads]);
+        let table = g.concat(&[bias, hidden], 0);
+        let bias = g.gather(table, index);
+        g.transpose(bias, &[0, 3, 1, 2])
+    }
+}
+
+/// Joins heads and positions, `[batch, heads, target, d]` to `[batch, heads * target, d]`, and the way back.
+fn stack(g: &mut Graph, x: Value, per_head: &[Dim; 3], d: Dim) -> (Value, [Dim; 4]) {
+    let [batch, heads, target] = *per_head;
+    let Dim::Fixed(heads_size) = heads else { unreachable!("the number of heads is fixed") };
+    let joined = Dim::Multiple(heads_size, "target");
+    let stacked = g.reshape(x, &[batch, joined, d]);
+    (stacked, [batch, heads, target, d])
+}

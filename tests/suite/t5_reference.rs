@@ -1,0 +1,202 @@
+use xprompt::runtime::{Input, Model};
+use xprompt::t5::graphs::{self, Answers};
+use xprompt::t5::{Buckets, Direction};
+
+use crate::support::{Tensors, fixtures, model, relative};
+
+const VARIANTS: [&str; 6] =
+    ["t5-v1.0", "t5-v1.1", "t5-v1.1-sharded", "t5-v1.1-bf16", "t5-v1.0-f16", "t5-buckets"];
+
+/// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
+const TOLERANCE: f64 = 1e-4;
+
+const D: usize = 32;
+const VOCABULARY: usize = 96;
+
+/// The reference examples as one padded batch of mixed lengths.
+struct Batch {
+    rows: usize,
+    length: usize,
+    lengths: Vec<usize>,
+    ids: Vec<i64>,
+    mask: Vec<f32>,
+    prompt_lengths: Vec<usize>,
+    prompts: Vec<f32>,
+}
+
+impl Batch {
+    fn read(expected: &Tensors) -> Self {
+        let usizes = |name: &str| -> Vec<usize> {
+            expected.i64s(name).into_iter().map(|x| usize::try_from(x).unwrap()).collect()
+        };
+        let (prompt_index, prompt_lengths) = (usizes("prompt_index"), usizes("prompt_lengths"));
+        let (text, text_lengths) = (expected.i64s("text_ids"), usizes("text_lengths"));
+        let rows = prompt_index.len();
+        let width = text.len() / rows;
+        let per_prompt = expected.shape("prompts")[1];
+        let lengths: Vec<usize> = (0..rows).map(|i| prompt_lengths[i] + text_lengths[i]).collect();
+        let length = *lengths.iter().max().unwrap();
+        let mut ids = vec![0; rows * length];
+        let mut mask = vec![0.0; rows * length];
+        for i in 0..rows {
+            let row = &mut ids[i * length..];
+            for t in 0..prompt_lengths[i] {
+                row[t] = (VOCABULARY + prompt_index[i] * per_prompt + t) as i64;
+            }
+            let at = prompt_lengths[i];
+            row[at..at + text_lengths[i]].copy_from_slice(&text[i * width..i * width + text_lengths[i]]);
+            mask[i * length..i * length + lengths[i]].fill(1.0);
+        }
+        Self { rows, length, lengths, ids, mask, prompt_lengths, prompts: expected.f32s("prompts") }
+    }
+
+    fn inputs<'a>(&'a self, shapes: &'a Shapes) -> Vec<(&'static str, Input<'a>)> {
+        vec![
+            (graphs::IDS, Input::i64(shapes.source, &self.ids)),
+            (graphs::MASK, Input::f32(shapes.source, &self.mask)),
+            (graphs::PROMPT_ROWS, Input::f32(shapes.prompts, &self.prompts)),
+        ]
+    }
+
+    fn shapes(&self) -> Shapes {
+        Shapes { source: [self.rows, self.length], prompts: [self.prompts.len() / D, D] }
+    }
+}
+
+struct Shapes {
+    source: [usize; 2],
+    prompts: [usize; 2],
+}
+
+/// Bucket indices of a chain of `target` decoder positions, each of which sees those before it.
+fn chain(model: &Model, rows: usize, target: usize) -> Vec<i64> {
+    let buckets = Buckets::new(model.config());
+    let one = (0..target).flat_map(|query| {
+        (0..target).map(move |key| {
+            if key > query {
+                buckets.count() as i64
+            } else {
+                buckets.of(key as i64 - query as i64, Direction::Backward) as i64
+            }
+        })
+    });
+    let one: Vec<i64> = one.collect();
+    one.repeat(rows)
+}
+
+fn each_variant(check: impl Fn(&str, &Model, &Tensors)) {
+    for name in VARIANTS {
+        let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
+        check(name, &model(&fixtures().join("models").join(name)), &expected);
+    }
+}
+
+fn assert_close(what: &str, got: &[f32], want: &[f32]) {
+    let apart = relative(got, want);
+    assert!(apart < TOLERANCE, "{what} is {apart:.1e} away");
+    eprintln!("{what}: {apart:.1e}");
+}
+
+#[test]
+fn encoder_states_agree_with_transformers() {
+    each_variant(|name, model, expected| {
+        let batch = Batch::read(expected);
+        let mut session = model.session(&graphs::encoder(model.checkpoint()), &[]).unwrap();
+        let hidden = session.run(&batch.inputs(&batch.shapes())).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
+        let (got, want) = (hidden.f32s().unwrap(), expected.f32s("encoder_hidden"));
+        let width = want.len() / batch.rows;
+        for (i, &length) in batch.lengths.iter().enumerate() {
+            let got = &got[i * batch.length * D..][..length * D];
+            assert_close(&format!("{name} hidden {i}"), got, &want[i * width..][..length * D]);
+        }
+    });
+}
+
+/// Logits of all candidates, losses and per-example prompt gradients of one tuning step over the vocabulary
+/// and one over named candidates.
+#[test]
+fn logits_losses_and_prompt_gradients_agree_with_autograd() {
+    each_variant(|name, model, expected| {
+        let batch = Batch::read(expected);
+        let shapes = batch.shapes();
+        let decoder_ids = expected.i64s("decoder_ids");
+        let target = decoder_ids.len() / batch.rows;
+        let bias = chain(model, batch.rows, target);
+        let all: Vec<i64> = (0..VOCABULARY as i64).collect();
+        let targets: Vec<i64> = expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect();
+        let competes = vec![0.0; batch.rows * target * VOCABULARY];
+        let mut inputs = batch.inputs(&shapes);
+        inputs.extend([
+            (graphs::DECODER_IDS, Input::i64([batch.rows, target], &decoder_ids)),
+            (graphs::BIAS_INDEX, Input::i64([batch.rows, target, target], &bias)),
+            (graphs::CANDIDATES, Input::i64([VOCABULARY], &all)),
+            (graphs::TARGETS, Input::i64([batch.rows, target], &targets)),
+            (graphs::COMPETES, Input::f32([batch.rows, target, VOCABULARY], &competes)),
+        ]);
+
+        let mut session = model.session(&graphs::scoring(model.checkpoint()), &[]).unwrap();
+        let logits = session.run(&inputs).unwrap().take(graphs::LOGITS).unwrap();
+        let (got, want) = (logits.f32s().unwrap(), expected.f32s("logits"));
+        for (i, length) in expected.i64s("decoder_lengths").into_iter().enumerate() {
+            let range = i * target * VOCABULARY..(i * target + length as usize) * VOCABULARY;
+            assert_close(&format!("{name} logits {i}"), &got[range.clone()], &want[range]);
+        }
+
+        let fixed = [("batch", batch.rows), ("length", batch.length), ("target", target)];
+        for (answers, sizes) in [(Answers::Vocabulary, &[][..]), (Answers::Candidates, &fixed[..])] {
+            let mut session = model.session(&graphs::tuning(model.checkpoint(), answers), sizes).unwrap();
+            let mut outputs = session.run(&inputs).unwrap();
+            let loss = outputs.take(graphs::LOSS).unwrap();
+            assert_close(&format!("{name} {answers:?} loss"), loss.f32s().unwrap(), &expected.f32s("loss"));
+            let gradient = outputs.take(graphs::PROMPT_GRADIENT).unwrap();
+            let (got, want) = (gradient.f32s().unwrap(), expected.f32s("prompt_grad"));
+            let width = want.len() / batch.rows;
+            for (i, &length) in batch.prompt_lengths.iter().enumerate() {
+                let got = &got[i * batch.length * D..(i + 1) * batch.length * D];
+                let (own, rest) = got.split_at(length * D);
+                assert_close(&format!("{name} gradient {i}"), own, &want[i * width..][..length * D]);
+                assert!(rest.iter().all(|&x| x == 0.0), "text positions have no prompt gradient");
+            }
+        }
+    });
+}
+
+#[test]
+fn prompt_gradients_agree_with_central_differences() {
+    let name = "t5-v1.1";
+    let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
+    let model = model(&fixtures().join("models").join(name));
+    let batch = Batch::read(&expected);
+    let shapes = batch.shapes();
+    let decoder_ids = expected.i64s("decoder_ids");
+    let target = decoder_ids.len() / batch.rows;
+    let bias = chain(&model, batch.rows, target);
+    let targets: Vec<i64> = expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect();
+    let mut session =
+        model.session(&graphs::tuning(model.checkpoint(), Answers::Vocabulary), &[]).unwrap();
+    let mut run = |prompts: &[f32]| {
+        let mut inputs = batch.inputs(&shapes);
+        inputs[2].1 = Input::f32(shapes.prompts, prompts);
+        inputs.extend([
+            (graphs::DECODER_IDS, Input::i64([batch.rows, target], &decoder_ids)),
+            (graphs::BIAS_INDEX, Input::i64([batch.rows, target, target], &bias)),
+            (graphs::TARGETS, Input::i64([batch.rows, target], &targets)),
+        ]);
+        let mut outputs = session.run(&inputs).unwrap();
+        let gradient = outputs.take(graphs::PROMPT_GRADIENT).unwrap().f32s().unwrap().to_vec();
+        (outputs.take(graphs::LOSS).unwrap().f32s().unwrap().to_vec(), gradient)
+    };
+    let (_, gradient) = run(&batch.prompts);
+    // example 0 uses the first prompt from its first row on
+    for entry in [0, 17, D + 3, 4 * D + 31] {
+        let step = 1e-2;
+        let mut moved = batch.prompts.clone();
+        moved[entry] += step;
+        let above = f64::from(run(&moved).0[0]);
+        moved[entry] -= 2.0 * step;
+        let below = f64::from(run(&moved).0[0]);
+        let slope = (above - below) / f64::from(2.0 * step);
+        let got = f64::from(gradient[entry]);
+        assert!((slope - got).abs() < 2e-3 * (1.0 + slope.abs()), "entry {entry}: {got} against {slope}");
+    }
+}

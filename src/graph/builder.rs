@@ -155,8 +155,8 @@ impl Graph {
         shapes: [Vec<Dim>; N],
     ) -> [Value; N] {
         let id = self.nodes.len();
-        let outputs =
-            shapes.map(|shape| self.value(format!("v{id}_{}", self.values.len()), dtype, shape, Source::Node));
+        let outputs = shapes
+            .map(|shape| self.value(format!("v{id}_{}", self.values.len()), dtype, shape, Source::Node));
         self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.to_vec() });
         outputs
     }

@@ -49,7 +49,9 @@ fn usual_places() -> Vec<PathBuf> {
     if let Ok(binary) = std::env::current_exe() {
         places.extend(binary.parent().map(|folder| folder.join(NAME)));
         let below_project = |folder: &&Path| folder.join(SETUP).is_dir();
-        places.extend(binary.ancestors().skip(1).find(below_project).map(|folder| folder.join(SETUP).join(NAME)));
+        places.extend(
+            binary.ancestors().skip(1).find(below_project).map(|folder| folder.join(SETUP).join(NAME)),
+        );
     }
     places.push(Path::new(SETUP).join(NAME));
     places

@@ -130,10 +130,8 @@ impl Checkpoint {
         for (index, file) in files.iter().enumerate() {
             index_tensors(index, file, &mut places)?;
         }
-        let embedding = EMBEDDINGS
-            .into_iter()
-            .find(|&name| places.contains_key(name))
-            .unwrap_or(EMBEDDINGS[0]);
+        let embedding =
+            EMBEDDINGS.into_iter().find(|&name| places.contains_key(name)).unwrap_or(EMBEDDINGS[0]);
         let head = if places.contains_key(HEAD) || !config.tie_word_embeddings { HEAD } else { embedding };
         let mut checkpoint = Self {
             folder: folder.to_owned(),
@@ -254,7 +252,8 @@ impl Checkpoint {
                 &[c.relative_attention_num_buckets, c.num_heads],
             );
             for block in 0..layers {
-                let at = |layer: usize, name: &str| format!("{stack}.block.{block}.layer.{layer}.{name}.weight");
+                let at =
+                    |layer: usize, name: &str| format!("{stack}.block.{block}.layer.{layer}.{name}.weight");
                 let attentions: &[_] = if stack == "encoder" {
                     &["SelfAttention"]
                 } else {
@@ -368,15 +367,17 @@ fn index_tensors(
     mapped: &Mapped,
     places: &mut HashMap<String, Place>,
 ) -> Result<(), CheckpointError> {
-    let damaged =
-        |reason: String| CheckpointError::Damaged { path: mapped.path.clone(), reason };
+    let damaged = |reason: String| CheckpointError::Damaged { path: mapped.path.clone(), reason };
     let (header, metadata) =
         SafeTensors::read_metadata(&mapped.bytes).map_err(|error| damaged(error.to_string()))?;
     let start = header + 8;
     for (name, info) in metadata.tensors() {
         let (from, to) = info.data_offsets;
         if start + to > mapped.bytes.len() {
-            return Err(damaged(format!("tensor {name} ends {} bytes behind the file", start + to - mapped.bytes.len())));
+            return Err(damaged(format!(
+                "tensor {name} ends {} bytes behind the file",
+                start + to - mapped.bytes.len()
+            )));
         }
         let dtype = match info.dtype {
             Dtype::F32 => DType::F32,
@@ -394,9 +395,7 @@ fn index_tensors(
 fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
     match dtype {
-        DType::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
+        DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         DType::Bf16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
         DType::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
         DType::I64 | DType::Bool => unreachable!("opening refuses tensors that are not floats"),

@@ -42,7 +42,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}; --model takes a folder with config.json, model.safetensors and tokenizer.json")]
+    #[error(
+        "{path}: {source}; --model takes a folder with config.json, model.safetensors and tokenizer.json"
+    )]
     Read {
         /// The file.
         path: PathBuf,

@@ -346,9 +346,8 @@ impl<'a> Forward<'a> {
         let h = self.norm(x, &format!("{at}.layer_norm.weight"));
         let q = self.heads(h, TARGET, &format!("{at}.EncDecAttention.q.weight"));
         let g = &mut self.graph;
-        let [w_k, w_v] = ["k", "v"].map(|name| {
-            g.weight(&format!("{at}.EncDecAttention.{name}.weight"), &[1, heads, d_kv, d])
-        });
+        let [w_k, w_v] = ["k", "v"]
+            .map(|name| g.weight(&format!("{at}.EncDecAttention.{name}.weight"), &[1, heads, d_kv, d]));
         let per_head = [BATCH, heads.into(), TARGET];
         let q = g.matmul(q, false, w_k, false);
         // all heads of an example attend to the same encoder output: one product, not one per head

@@ -102,7 +102,8 @@ fn encoder_states_agree_with_transformers() {
     each_variant(|name, model, expected| {
         let batch = Batch::read(expected);
         let mut session = model.session(&graphs::encoder(model.checkpoint()), &[]).unwrap();
-        let hidden = session.run(&batch.inputs(&batch.shapes())).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
+        let hidden =
+            session.run(&batch.inputs(&batch.shapes())).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
         let (got, want) = (hidden.f32s().unwrap(), expected.f32s("encoder_hidden"));
         let width = want.len() / batch.rows;
         for (i, &length) in batch.lengths.iter().enumerate() {
@@ -172,8 +173,7 @@ fn prompt_gradients_agree_with_central_differences() {
     let target = decoder_ids.len() / batch.rows;
     let bias = chain(&model, batch.rows, target);
     let targets: Vec<i64> = expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect();
-    let mut session =
-        model.session(&graphs::tuning(model.checkpoint(), Answers::Vocabulary), &[]).unwrap();
+    let mut session = model.session(&graphs::tuning(model.checkpoint(), Answers::Vocabulary), &[]).unwrap();
     let mut run = |prompts: &[f32]| {
         let mut inputs = batch.inputs(&shapes);
         inputs[2].1 = Input::f32(shapes.prompts, prompts);

@@ -1,2 +1,2 @@
 //! trainer
-fn main(){}
+fn main() {}

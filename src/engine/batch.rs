@@ -1,0 +1,173 @@
+//! Padding token ids, prompt rows and decoder positions into the tensors of a run.
+
+use std::collections::HashMap;
+
+use crate::runtime::Input;
+use crate::t5::{Buckets, Config, Direction, graphs};
+
+/// What the encoder reads for one example: prompt rows in front of a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Prompt rows `[tokens, d_model]`. Examples that pass the same slice share it in the batch.
+    pub prompt: &'a [f32],
+    /// Token ids of the text, with the end token.
+    pub text: &'a [u32],
+}
+
+// === impl Source ===
+
+impl Source<'_> {
+    /// Positions that the example takes.
+    #[must_use]
+    pub fn length(&self, d_model: usize) -> usize {
+        self.prompt.len() / d_model + self.text.len()
+    }
+}
+
+/// Examples as one padded batch.
+#[derive(Debug)]
+pub struct SourceBatch {
+    batch: usize,
+    length: usize,
+    d_model: usize,
+    ids: Vec<i64>,
+    mask: Vec<f32>,
+    rows: Vec<f32>,
+}
+
+// === impl SourceBatch ===
+
+impl SourceBatch {
+    /// Pads the examples to the longest, or to `length` if that is more.
+    #[must_use]
+    pub fn new(sources: &[Source<'_>], config: &Config, length: usize) -> Self {
+        let d = config.d_model;
+        let length = sources.iter().map(|source| source.length(d)).fold(length, usize::max);
+        let mut ids = vec![i64::from(config.pad_token_id); sources.len() * length];
+        let mut mask = vec![0.0; sources.len() * length];
+        let mut rows = Vec::new();
+        let mut first_rows: HashMap<(*const f32, usize), usize> = HashMap::new();
+        for (i, source) in sources.iter().enumerate() {
+            let tokens = source.prompt.len() / d;
+            let first =
+                *first_rows.entry((source.prompt.as_ptr(), source.prompt.len())).or_insert_with(|| {
+                    rows.extend_from_slice(source.prompt);
+                    rows.len() / d - tokens
+                });
+            let prompt = (first..first + tokens).map(|row| (config.vocab_size + row) as i64);
+            let text = source.text.iter().map(|&id| i64::from(id));
+            for (slot, id) in ids[i * length..].iter_mut().zip(prompt.chain(text)) {
+                *slot = id;
+            }
+            mask[i * length..i * length + tokens + source.text.len()].fill(1.0);
+        }
+        if rows.is_empty() {
+            // a batch without prompts still has a table to index
+            rows.resize(d, 0.0);
+        }
+        Self { batch: sources.len(), length, d_model: d, ids, mask, rows }
+    }
+
+    /// Number of examples.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Positions that each example takes, padding included.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Prompt rows in the batch.
+    #[must_use]
+    pub fn row_count(&self) -> usize {
+        self.rows.len() / self.d_model
+    }
+
+    /// The mask as it goes into a decoder step.
+    #[must_use]
+    pub fn mask(&self) -> &[f32] {
+        &self.mask
+    }
+
+    /// The inputs of a graph that encodes.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<(&'static str, Input<'_>)> {
+        let shape = [self.batch, self.length];
+        vec![
+            (graphs::IDS, Input::i64(shape, &self.ids)),
+            (graphs::MASK, Input::f32(shape, &self.mask)),
+            (graphs::PROMPT_ROWS, Input::f32([self.row_count(), self.d_model], &self.rows)),
+        ]
+    }
+}
+
+/// Decoder positions of each example, with who sees whom.
+#[derive(Debug)]
+pub struct DecoderBatch {
+    batch: usize,
+    target: usize,
+    ids: Vec<i64>,
+    bias_index: Vec<i64>,
+}
+
+// === impl DecoderBatch ===
+
+impl DecoderBatch {
+    /// Lays out `batch` examples of at most `target` positions. `tokens(i)` are example i's tokens, and
+    /// `distance(i, query, key)` is how many steps back `key` stands, if `query` sees it.
+    pub fn new<T>(
+        batch: usize,
+        target: usize,
+        buckets: Buckets,
+        tokens: impl Fn(usize) -> T,
+        distance: impl Fn(usize, usize, usize) -> Option<usize>,
+    ) -> Self
+    where
+        T: Iterator<Item = u32>,
+    {
+        let hidden = buckets.count() as i64;
+        let mut ids = vec![0; batch * target];
+        let mut bias_index = vec![hidden; batch * target * target];
+        for i in 0..batch {
+            let mut count = 0;
+            for (slot, token) in ids[i * target..(i + 1) * target].iter_mut().zip(tokens(i)) {
+                *slot = i64::from(token);
+                count += 1;
+            }
+            let pairs = &mut bias_index[i * target * target..(i + 1) * target * target];
+            for query in 0..target {
+                for key in 0..target {
+                    // a padded position sees itself only, so that its softmax is defined
+                    let steps = if query < count && key < count {
+                        distance(i, query, key)
+                    } else {
+                        (query == key).then_some(0)
+                    };
+                    if let Some(steps) = steps {
+                        pairs[query * target + key] = buckets.of(-(steps as i64), Direction::Backward) as i64;
+                    }
+                }
+            }
+        }
+        Self { batch, target, ids, bias_index }
+    }
+
+    /// Positions that each example takes, padding included.
+    #[must_use]
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// The inputs of a graph that decodes.
+    #[must_use]
+    pub fn inputs(&self) -> [(&'static str, Input<'_>); 2] {
+        let (b, t) = (self.batch, self.target);
+        [
+            (graphs::DECODER_IDS, Input::i64([b, t], &self.ids)),
+            (graphs::BIAS_INDEX, Input::i64([b, t, t], &self.bias_index)),
+        ]
+    }
+}

@@ -1,0 +1,202 @@
+//! A prompt made ready to answer: its rows, its parsed template and its labels as a trie.
+
+use serde_json::Value;
+
+use crate::prompt::{Manifest, OutputSpec, PromptFile};
+use crate::t5::Config;
+use crate::task::{LabelTrie, Template, TemplateError, Tokenizer, TokenizerError, TrieError};
+
+/// Why a prompt's task cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The template is malformed.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The labels cannot be told apart.
+    #[error(transparent)]
+    Labels(#[from] TrieError),
+    /// A label's words cannot be cut.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// Why an input cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// It does not fit the template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// It is longer than the task allows.
+    #[error("the input has {tokens} tokens, the task takes {limit}; shorten it, or ask for truncation")]
+    TooLong {
+        /// Its tokens, the end token included.
+        tokens: usize,
+        /// The task's limit.
+        limit: usize,
+    },
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// What a task answers with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answers {
+    /// One of these labels.
+    Labels {
+        /// Names, in the order of the task.
+        names: Vec<String>,
+        /// Their words' tokens.
+        trie: LabelTrie,
+    },
+    /// Free text.
+    Text {
+        /// Longest answer in tokens.
+        max_new_tokens: usize,
+    },
+}
+
+/// One version of a task, ready to answer.
+#[derive(Debug)]
+pub struct ReadyTask {
+    manifest: Manifest,
+    version: String,
+    rows: Vec<f32>,
+    kept_tokens: usize,
+    kept_pieces: usize,
+    template: Template,
+    answers: Answers,
+}
+
+// === impl ReadyTask ===
+
+impl ReadyTask {
+    /// Makes a checked prompt ready.
+    ///
+    /// # Errors
+    /// If its template is malformed or its labels cannot be told apart by this tokenizer.
+    pub fn new(
+        file: PromptFile,
+        version: String,
+        tokenizer: &Tokenizer,
+        config: &Config,
+    ) -> Result<Self, TaskError> {
+        let PromptFile { manifest, prompt, .. } = file;
+        let template = Template::parse(&manifest.task.template)?;
+        let answers = Answers::new(&manifest.task.output, tokenizer, config)?;
+        Ok(Self {
+            version,
+            rows: prompt.rows().to_vec(),
+            kept_tokens: prompt.kept_token_count(),
+            kept_pieces: prompt.kept_piece_count(),
+            template,
+            answers,
+            manifest,
+        })
+    }
+
+    /// What the file says about itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The version that the file's bytes give it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Surviving prompt rows, `[kept tokens, d_model]`.
+    #[must_use]
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+
+    /// Prompt tokens that survived: what the task adds to every input's length.
+    #[must_use]
+    pub fn kept_tokens(&self) -> usize {
+        self.kept_tokens
+    }
+
+    /// Prompt pieces that survived.
+    #[must_use]
+    pub fn kept_pieces(&self) -> usize {
+        self.kept_pieces
+    }
+
+    /// What the task answers with.
+    #[must_use]
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// The parsed template.
+    #[must_use]
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// Bytes of the rows in memory.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.rows.len() * size_of::<f32>()
+    }
+
+    /// Token ids of an input, with the end token, and whether they were cut to the task's limit.
+    ///
+    /// # Errors
+    /// If the input does not fit the template, or is too long and `truncate` is false.
+    pub fn encode(
+        &self,
+        input: &Value,
+        tokenizer: &Tokenizer,
+        truncate: bool,
+    ) -> Result<(Vec<u32>, bool), InputError> {
+        let text = self.template.render(input)?;
+        let mut ids = tokenizer.source(&text)?;
+        let limit = self.manifest.task.max_input_tokens;
+        let too_long = ids.len() > limit;
+        if too_long && !truncate {
+            return Err(InputError::TooLong { tokens: ids.len(), limit });
+        }
+        if too_long {
+            truncate_source(&mut ids, limit);
+        }
+        Ok((ids, too_long))
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// What a task answers with, by its specification.
+    ///
+    /// # Errors
+    /// If the labels cannot be told apart by this tokenizer.
+    pub fn new(output: &OutputSpec, tokenizer: &Tokenizer, config: &Config) -> Result<Self, TaskError> {
+        match output {
+            OutputSpec::Labels { labels } => {
+                let tokens = labels
+                    .iter()
+                    .map(|label| Ok((label.name.clone(), tokenizer.words(&label.words)?)))
+                    .collect::<Result<Vec<_>, TokenizerError>>()?;
+                let trie = LabelTrie::new(&tokens, config.decoder_start_token_id, config.eos_token_id)?;
+                Ok(Self::Labels { names: labels.iter().map(|label| label.name.clone()).collect(), trie })
+            }
+            OutputSpec::Text { max_new_tokens } => Ok(Self::Text { max_new_tokens: *max_new_tokens }),
+        }
+    }
+}
+
+/// Cuts a source to `limit` tokens; its last token, the end token, stays last.
+fn truncate_source(ids: &mut Vec<u32>, limit: usize) {
+    if let Some(&end) = ids.last()
+        && ids.len() > limit
+    {
+        ids.truncate(limit.max(1));
+        if let Some(last) = ids.last_mut() {
+            *last = end;
+        }
+    }
+}

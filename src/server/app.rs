@@ -47,6 +47,12 @@ impl Service {
         &self.engine
     }
 
+    /// Predict calls that are worked on.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.traffic.in_flight()
+    }
+
     /// Lets no more calls in, turns readiness off, and waits for the calls in flight. Returns how many were left
     /// when the limit for draining passed.
     pub async fn drain(&self) -> usize {

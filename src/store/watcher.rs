@@ -106,7 +106,13 @@ impl Watcher {
                 return false;
             }
         }
-        self.store.set_scanned();
+        if !self.store.is_scanned() {
+            let catalog = self.store.catalog();
+            let ready = catalog.tasks().filter(|(_, entry)| entry.served.is_some()).count();
+            let (failed, refused) = (catalog.tasks().len() - ready, catalog.refused().len());
+            tracing::info!(ready, failed, refused, "the prompts folder was gone through");
+            self.store.set_scanned();
+        }
         true
     }
 

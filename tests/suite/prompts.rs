@@ -221,14 +221,13 @@ impl Server {
         Some(self.store.task(task)?.failure?.reason.clone())
     }
 
-    /// Tells the server to stop and waits until it has.
-    pub async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        (&mut self.serving).await.unwrap();
-    }
-
     pub fn begin_stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until the server has stopped.
+    pub async fn stopped(&mut self) {
+        (&mut self.serving).await.unwrap();
     }
 }
 

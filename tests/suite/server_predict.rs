@@ -30,7 +30,6 @@ async fn one_input_gets_every_labels_probability_and_the_version_that_answered()
 
     let (_, answer) = server.predict("tweets", json!({"input": "what a lovely morning", "top_k": 1})).await;
     assert_eq!(answer["predictions"][0]["scores"].as_object().unwrap().len(), 1);
-    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

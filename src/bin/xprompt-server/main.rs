@@ -2,6 +2,7 @@
 
 mod arguments;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -27,10 +28,19 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xprompt-server: {error:#}");
+            eprintln!("xprompt-server: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each once: many of ours name their cause already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => line,
+        _ => format!("{line}: {cause}"),
+    })
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -116,6 +126,7 @@ fn start_log(arguments: &Arguments) -> anyhow::Result<()> {
         format!("--log-level {:?} is not understood; say for example info", arguments.log_level)
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     match arguments.log {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

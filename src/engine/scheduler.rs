@@ -188,8 +188,18 @@ impl Engine {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(EngineError::Overloaded(self.options.max_queue));
         }
-        sender.send(Job { request, since: Instant::now(), reply }).map_err(|_| EngineError::Stopped)?;
+        if sender.send(Job { request, since: Instant::now(), reply }).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(EngineError::Stopped);
+        }
         Ok(receiver)
+    }
+
+    /// Whether the thread works. If it does not and nobody stopped it, it panicked: no request will be answered.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Requests that wait.

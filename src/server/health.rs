@@ -6,9 +6,13 @@ use axum::extract::State;
 
 use super::{Code, Problem, Service};
 
-/// The process answers.
-pub(super) async fn live() -> &'static str {
-    "live\n"
+/// The process answers, and its engine works: if not, only a new start helps.
+pub(super) async fn live(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
+    if service.engine.is_running() || service.traffic.is_draining() {
+        Ok("live\n")
+    } else {
+        Err(Problem::new(Code::Internal, "the engine's thread has ended; start the server again"))
+    }
 }
 
 /// The server takes calls: the engine proved itself when it started, the prompts are loaded, and it is not

@@ -20,6 +20,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Files that are loaded before the outcome is published.
 const CHUNK: usize = 64;
 
+/// A folder so large that listing it takes long is listed less often: pauses are this many times as long.
+const LISTING_SHARE: u32 = 4;
+
 /// What to watch, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -51,6 +54,8 @@ pub struct Watcher {
     observer: Arc<dyn Observer>,
     seen: HashMap<Arc<str>, Seen>,
     scan_error: Option<String>,
+    /// How long the last listing took.
+    listing: Duration,
 }
 
 /// The state of a file that the catalog reflects.
@@ -78,12 +83,21 @@ impl Watcher {
     /// A watcher that has not looked yet.
     #[must_use]
     pub fn new(store: Arc<Store>, loader: Loader, options: Options, observer: Arc<dyn Observer>) -> Self {
-        Self { store, loader, options, observer, seen: HashMap::new(), scan_error: None }
+        Self {
+            store,
+            loader,
+            options,
+            observer,
+            seen: HashMap::new(),
+            scan_error: None,
+            listing: Duration::ZERO,
+        }
     }
 
     /// Looks at the folder once and loads what changed. False if the engine is stopping.
     pub fn scan(&mut self) -> bool {
         let known = |name: &str| self.seen.contains_key(name);
+        let start = Instant::now();
         let listing = match folder::list(&self.options.folder, self.options.max_prompts, known) {
             Ok(listing) => listing,
             Err(error) => {
@@ -91,6 +105,7 @@ impl Watcher {
                 return true;
             }
         };
+        self.listing = start.elapsed();
         if self.scan_error.take().is_some() {
             tracing::info!(folder = %self.options.folder.display(), "the prompts folder can be read again");
         }
@@ -124,7 +139,8 @@ impl Watcher {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("prompts".into()).spawn(move || {
             while self.scan() {
-                match stopped.recv_timeout(self.options.poll_interval) {
+                let pause = self.options.poll_interval.max(self.listing * LISTING_SHARE);
+                match stopped.recv_timeout(pause) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
                 }

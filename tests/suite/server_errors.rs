@@ -44,7 +44,9 @@ async fn every_mistake_of_a_client_has_its_code_and_names_the_remedy() {
     let json = "application/json";
     let (post, get) = (Method::POST, Method::GET);
     let text = |text: &str| text.as_bytes().to_vec();
-    let table: Vec<(&Method, &str, &str, Vec<u8>, u16, &str, &str)> = vec![
+    // method, path, content type, body; status, code, words of the detail
+    type Row<'a> = (&'a Method, &'a str, &'a str, Vec<u8>, u16, &'a str, &'a str);
+    let table: Vec<Row<'_>> = vec![
         (&post, PREDICT, json, text("{\"input\": \"x\""), 400, "malformed_json", "column"),
         (&post, PREDICT, json, vec![], 400, "malformed_json", "EOF"),
         (&post, PREDICT, json, text("{}"), 400, "bad_request", "send input"),
@@ -65,7 +67,7 @@ async fn every_mistake_of_a_client_has_its_code_and_names_the_remedy() {
         ),
         (&post, PREDICT, "text/plain", vec![b'a', 0xff], 400, "bad_request", "byte 1"),
         (&post, "/tasks/%ff/predict", json, text("{}"), 400, "bad_request", "UTF-8"),
-        (&post, "/tasks/nothing/predict", json, text("{}"), 404, "unknown_task", "nothing.safetensors"),
+        (&post, "/tasks/nothing/predict", json, text("{}"), 404, "unknown_task", "\"nothing\""),
         (&get, "/tasks/nothing", json, vec![], 404, "unknown_task", "GET /tasks"),
         (&get, "/task", json, vec![], 404, "unknown_route", "/tasks"),
         (&get, PREDICT, json, vec![], 405, "method_not_allowed", "POST"),
@@ -227,6 +229,36 @@ async fn while_the_server_drains_calls_in_flight_finish_and_new_ones_are_refused
     in_flight.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("predictions"), "{answer}");
     server.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_is_counted_and_frees_its_place() {
+    let server = Server::start(&[("tweets", tweets())], Setup::default()).await;
+    let mut leaving = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = format!("POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: 14\r\n\r\n");
+    leaving.write_all(head.as_bytes()).await.unwrap();
+    crate::prompts::eventually("the call is in flight", || server.service.in_flight() == 1).await;
+    drop(leaving);
+    crate::prompts::eventually("its place is free", || server.service.in_flight() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_over_the_limit_waits_for_one_to_close() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let server = Server::start(&[], Setup { limits, ..Setup::default() }).await;
+    let address = server.url.strip_prefix("http://").unwrap();
+    let ask = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut answer = [0; 12];
+    first.write_all(ask).await.unwrap();
+    first.read_exact(&mut answer).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(ask).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), second.read_exact(&mut answer)).await;
+    assert!(early.is_err(), "the only place is taken");
+    drop(first);
+    second.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[tokio::test(flavor = "multi_thread")]

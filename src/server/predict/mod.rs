@@ -111,12 +111,11 @@ fn active(service: &Service, name: &str) -> Result<Arc<ReadyTask>, Problem> {
 
 /// The error of a name without a task.
 pub(super) fn unknown(name: &str) -> Problem {
-    Problem::new(
-        Code::UnknownTask,
-        format!(
-            "there is no task {name:?}; GET /tasks lists what is served, a task is {name}.safetensors in the prompts folder"
-        ),
-    )
+    let detail = format!(
+        "there is no task {name:?}; GET /tasks lists what is served, and a task is a file NAME.safetensors in the \
+         prompts folder"
+    );
+    Problem::new(Code::UnknownTask, detail)
 }
 
 async fn encode(

@@ -28,11 +28,13 @@ pub struct Options {
     pub max_batch_tokens: usize,
     /// Requests in a batch.
     pub max_batch: usize,
+    /// Padding that a batch may have, in percent of its padded tokens. On a CPU padding costs what text costs.
+    pub max_padding: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_queue: 1024, max_batch_tokens: 4096, max_batch: 64 }
+        Self { max_queue: 1024, max_batch_tokens: 4096, max_batch: 64, max_padding: 10 }
     }
 }
 
@@ -427,7 +429,7 @@ fn fail(jobs: Vec<Job>, error: &RuntimeError) {
 /// Which of the waiting requests, given by their lengths in the order in which they came, make the next batch.
 ///
 /// The first is always among them. The others are its neighbours in length, the nearer first, while the padded
-/// size stays within the budget.
+/// size and the padding stay within their budgets.
 fn choose(lengths: &[usize], options: &Options) -> Vec<usize> {
     if lengths.is_empty() {
         return Vec::new();
@@ -436,6 +438,7 @@ fn choose(lengths: &[usize], options: &Options) -> Vec<usize> {
     order.sort_by_key(|&i| (lengths[i], i));
     let oldest = order.iter().position(|&i| i == 0).expect("invariant: every request is in the order");
     let (mut low, mut high) = (oldest, oldest + 1);
+    let mut tokens = lengths[0];
     while high - low < options.max_batch.max(1) {
         let shorter = low.checked_sub(1).map(|at| lengths[order[high - 1]] - lengths[order[at]]);
         let longer = order.get(high).map(|&i| lengths[i] - lengths[order[high - 1]]);
@@ -446,7 +449,9 @@ fn choose(lengths: &[usize], options: &Options) -> Vec<usize> {
             (below, _) => below.is_none(),
         };
         let longest = lengths[order[if grow_up { high } else { high - 1 }]];
-        if longest * (high - low + 1) > options.max_batch_tokens {
+        let padded = longest * (high - low + 1);
+        tokens += lengths[order[if grow_up { high } else { low - 1 }]];
+        if padded > options.max_batch_tokens || (padded - tokens) * 100 > padded * options.max_padding {
             break;
         }
         if grow_up { high += 1 } else { low -= 1 }
@@ -466,6 +471,7 @@ mod tests {
         chosen.sort_unstable();
         assert_eq!(chosen, [0, 2, 3]);
         assert_eq!(choose(&[500, 20], &options), [0], "a long request goes alone");
+        assert_eq!(choose(&[40, 20], &options), [0], "padding is no work to do");
     }
 
     proptest! {
@@ -474,13 +480,17 @@ mod tests {
             lengths in prop::collection::vec(1usize..600, 1..80),
             max_batch in 1usize..20,
             max_batch_tokens in 1usize..5000,
+            max_padding in 0usize..100,
         ) {
-            let options = Options { max_queue: 0, max_batch, max_batch_tokens };
+            let options = Options { max_queue: 0, max_batch, max_batch_tokens, max_padding };
             let chosen = choose(&lengths, &options);
             prop_assert!(chosen.contains(&0));
             prop_assert!(chosen.len() <= max_batch);
             let longest = chosen.iter().map(|&i| lengths[i]).max().unwrap();
-            prop_assert!(chosen.len() == 1 || longest * chosen.len() <= max_batch_tokens);
+            let padded = longest * chosen.len();
+            prop_assert!(chosen.len() == 1 || padded <= max_batch_tokens);
+            let padding = padded - chosen.iter().map(|&i| lengths[i]).sum::<usize>();
+            prop_assert!(padding * 100 <= padded * max_padding);
         }
     }
 }

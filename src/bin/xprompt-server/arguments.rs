@@ -47,6 +47,11 @@ pub(crate) struct Arguments {
     #[arg(default_value_t = engine().max_batch_tokens)]
     pub(crate) max_batch_tokens: usize,
 
+    /// Padding that a batch may have, in percent of its tokens; on a CPU padding costs what text costs
+    #[arg(long, env = "XPROMPT_MAX_PADDING", value_name = "PERCENT", default_value_t = engine().max_padding)]
+    #[arg(help_heading = "Computing")]
+    pub(crate) max_padding: usize,
+
     /// Inputs that wait for the engine; calls beyond are answered 429
     #[arg(long, env = "XPROMPT_MAX_QUEUE", value_name = "COUNT", default_value_t = engine().max_queue)]
     #[arg(help_heading = "Limits of calls")]
@@ -181,6 +186,7 @@ impl Arguments {
             max_queue: self.max_queue,
             max_batch_tokens: self.max_batch_tokens,
             max_batch: self.max_batch,
+            max_padding: self.max_padding,
         }
     }
 

@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::{Activation, Config, ConfigError};
-use crate::graph::{DType, External};
+use crate::graph::{DType, External, Graph, WeightSource};
 
 /// Why a model's folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +196,12 @@ impl Checkpoint {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.required().iter().map(|(name, _)| self.places[name].length).sum()
+    }
+
+    /// A graph as an ONNX file's bytes, which runs as it is beside the checkpoint's files.
+    #[must_use]
+    pub fn onnx(&self, graph: &Graph) -> Vec<u8> {
+        graph.to_model(|name| WeightSource::File(self.external(name)))
     }
 
     /// Where a tensor lies, for a model that refers to it as external data.

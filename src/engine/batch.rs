@@ -38,11 +38,11 @@ pub struct SourceBatch {
 // === impl SourceBatch ===
 
 impl SourceBatch {
-    /// Pads the examples to the longest, or to `length` if that is more.
+    /// Pads the examples to the longest.
     #[must_use]
-    pub fn new(sources: &[Source<'_>], config: &Config, length: usize) -> Self {
+    pub fn new(sources: &[Source<'_>], config: &Config) -> Self {
         let d = config.d_model;
-        let length = sources.iter().map(|source| source.length(d)).fold(length, usize::max);
+        let length = sources.iter().map(|source| source.length(d)).max().unwrap_or(0);
         let mut ids = vec![i64::from(config.pad_token_id); sources.len() * length];
         let mut mask = vec![0.0; sources.len() * length];
         let mut rows = Vec::new();

@@ -35,7 +35,7 @@ impl Scorer {
             return Ok(Vec::new());
         }
         let sources: Vec<Source<'_>> = examples.iter().map(|&(source, _)| source).collect();
-        let source = SourceBatch::new(&sources, &self.config, 0);
+        let source = SourceBatch::new(&sources, &self.config);
         let target = examples.iter().map(|(_, trie)| trie.tokens().len()).max().unwrap_or(1);
         let trie = |i: usize| examples[i].1;
         let decoder = DecoderBatch::new(

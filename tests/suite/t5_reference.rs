@@ -2,10 +2,7 @@ use xprompt::runtime::{Input, Model};
 use xprompt::t5::graphs::{self, Answers};
 use xprompt::t5::{Buckets, Direction};
 
-use crate::support::{Tensors, fixtures, model, relative};
-
-const VARIANTS: [&str; 6] =
-    ["t5-v1.0", "t5-v1.1", "t5-v1.1-sharded", "t5-v1.1-bf16", "t5-v1.0-f16", "t5-buckets"];
+use crate::support::{Tensors, VARIANTS, fixtures, model, relative};
 
 /// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
 const TOLERANCE: f64 = 1e-4;

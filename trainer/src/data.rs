@@ -199,8 +199,7 @@ impl<'a> Reader<'a> {
                 })
             }
             OutputSpec::Text { max_new_tokens } => {
-                let missing =
-                    || DataError::Target { path: path.to_owned(), line, key: self.label.into() };
+                let missing = || DataError::Target { path: path.to_owned(), line, key: self.label.into() };
                 let text = text.ok_or_else(missing)?;
                 let mut tokens = self.tokenizer.words(&text)?;
                 tokens.truncate(max_new_tokens.saturating_sub(1));

@@ -117,10 +117,8 @@ impl<'m> Evaluator<'m> {
             return Ok(Vec::new());
         };
         by_length(examples, |batch| {
-            let sources: Vec<_> = batch
-                .iter()
-                .map(|example| (Source { prompt: rows, text: &example.source }, trie))
-                .collect();
+            let sources: Vec<_> =
+                batch.iter().map(|example| (Source { prompt: rows, text: &example.source }, trie)).collect();
             Ok(scorer.score(&sources)?)
         })
     }

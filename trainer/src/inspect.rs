@@ -29,9 +29,13 @@ pub(crate) fn describe(file: &PromptFile, version: &str) -> String {
             };
             line("labels", labels.iter().map(label).collect::<Vec<_>>().join(", "));
         }
-        OutputSpec::Text { max_new_tokens } => line("answers", format!("text of up to {max_new_tokens} tokens")),
+        OutputSpec::Text { max_new_tokens } => {
+            line("answers", format!("text of up to {max_new_tokens} tokens"))
+        }
     }
-    let percent = |part: usize, whole: usize| format!("{part} of {whole} ({:.0} %)", 100.0 * part as f64 / whole as f64);
+    let percent = |part: usize, whole: usize| {
+        format!("{part} of {whole} ({:.0} %)", 100.0 * part as f64 / whole as f64)
+    };
     line("tokens", percent(p.kept_token_count(), p.tokens()));
     line("pieces", percent(p.kept_piece_count(), p.piece_mask().len()));
     line("parameters", p.parameters().to_string());
@@ -42,7 +46,10 @@ pub(crate) fn describe(file: &PromptFile, version: &str) -> String {
             })
         };
         let (dev, test) = (metric(&stage.dev), metric(&stage.test));
-        line(&stage.name, format!("dev {dev}, test {test}, {} tokens, {} pieces", stage.tokens, stage.pieces));
+        line(
+            &stage.name,
+            format!("dev {dev}, test {test}, {} tokens, {} pieces", stage.tokens, stage.pieces),
+        );
     }
     text.push_str(&picture(file));
     text

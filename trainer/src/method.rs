@@ -79,10 +79,20 @@ pub struct Summary {
     /// The data used.
     pub data: Vec<DataSource>,
     /// Metrics after each stage and what was left.
-    pub stages: Vec<History>,
+    pub stages: Vec<StageSummary>,
     /// Every ratio that was tried.
     pub search: Vec<Trial>,
     /// Wall time of the whole run.
+    pub seconds: f64,
+}
+
+/// A stage and how long it took. (The prompt file leaves the time out: a run that repeats gives the same file.)
+#[derive(Clone, Debug, Serialize)]
+pub struct StageSummary {
+    /// What was left, and the metrics.
+    #[serde(flatten)]
+    pub stage: History,
+    /// Wall time.
     pub seconds: f64,
 }
 
@@ -152,16 +162,16 @@ pub fn run(
     let mut run = Run {
         task,
         sets: &sets,
-        tuner: Tuner::new(&setup.model, &answers),
+        tuner: Tuner::new(&setup.model, &answers)?,
         evaluator,
         progress,
         seed,
-        history: Vec::new(),
+        stages: Vec::new(),
         search: Vec::new(),
     };
     let best = run.method(&initial)?;
     let golden = run.golden(&best.prompt)?;
-    let Run { history, search, .. } = run;
+    let Run { stages, search, .. } = run;
     let token_importance = Some(best.importance.tokens.clone());
     let piece_importance = Some(best.importance.pieces.clone());
     let manifest = Manifest {
@@ -173,7 +183,7 @@ pub fn run(
         base_model: setup.base.model.clone(),
         tokenizer: setup.base.tokenizer.clone(),
         task: spec,
-        history: history.clone(),
+        history: stages.iter().map(|summary| summary.stage.clone()).collect(),
         seed,
         data: sets.sources(),
         golden,
@@ -184,7 +194,7 @@ pub fn run(
         metric: best.metric,
         majority: sets.majority(&answers),
         data: sets.sources(),
-        stages: history,
+        stages,
         search,
         seconds: start.elapsed().as_secs_f64(),
     };
@@ -249,7 +259,7 @@ struct Run<'a, 'm> {
     evaluator: Evaluator<'m>,
     progress: &'a Progress,
     seed: u64,
-    history: Vec<History>,
+    stages: Vec<StageSummary>,
     search: Vec<Trial>,
 }
 
@@ -397,7 +407,7 @@ impl Run<'_, '_> {
             prompt.piece_mask().len(),
             prompt.parameters(),
         ));
-        self.history.push(History {
+        let stage = History {
             name: name.into(),
             tokens: prompt.kept_token_count(),
             pieces: prompt.kept_piece_count(),
@@ -406,8 +416,8 @@ impl Run<'_, '_> {
             steps,
             dev: dev.to_json(),
             test: test.map(|test| test.to_json()).unwrap_or_default(),
-            seconds: start.elapsed().as_secs_f64(),
-        });
+        };
+        self.stages.push(StageSummary { stage, seconds: start.elapsed().as_secs_f64() });
         Ok(())
     }
 

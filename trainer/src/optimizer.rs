@@ -51,7 +51,10 @@ impl Adafactor {
     /// If the lengths differ from the size.
     pub fn step(&mut self, values: &mut [f32], gradient: &[f32], mask: &[bool]) {
         let size = self.second_moment.len();
-        assert!([values.len(), gradient.len(), mask.len()] == [size; 3], "one entry for each of {size} values");
+        assert!(
+            [values.len(), gradient.len(), mask.len()] == [size; 3],
+            "one entry for each of {size} values"
+        );
         let o = self.options;
         self.step += 1;
         let decay = 1.0 - (self.step as f32).powf(-o.decay_rate);

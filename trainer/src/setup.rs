@@ -42,17 +42,14 @@ impl Setup {
     ///
     /// # Errors
     /// If a part of it, or ONNX Runtime, is not usable.
-    pub fn load(
-        folder: &Path,
-        library: Option<&Path>,
-        threads: Option<usize>,
-    ) -> Result<Self, SetupError> {
+    pub fn load(folder: &Path, library: Option<&Path>, threads: Option<usize>) -> Result<Self, SetupError> {
         let checkpoint = Checkpoint::open(folder)?;
         let config = checkpoint.config();
         let tokenizer = Tokenizer::open(folder, config.vocab_size, config.eos_token_id)?;
         let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let fingerprint = |fingerprint: &str| Fingerprint { name: name.clone(), fingerprint: fingerprint.into() };
+        let fingerprint =
+            |fingerprint: &str| Fingerprint { name: name.clone(), fingerprint: fingerprint.into() };
         let base = Base {
             model: fingerprint(checkpoint.fingerprint()),
             tokenizer: fingerprint(tokenizer.fingerprint()),

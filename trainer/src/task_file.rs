@@ -218,7 +218,11 @@ impl TaskFile {
             Some(max_new_tokens) => OutputSpec::Text { max_new_tokens },
             None => OutputSpec::Labels { labels: self.task.labels.clone() },
         };
-        TaskSpec { template: self.task.template.clone(), output, max_input_tokens: self.task.max_input_tokens }
+        TaskSpec {
+            template: self.task.template.clone(),
+            output,
+            max_input_tokens: self.task.max_input_tokens,
+        }
     }
 
     /// The recipe of a retraining.

@@ -1,18 +1,14 @@
 //! Losses and prompt gradients of a batch, by the tuning graph.
 //!
-//! A session of fixed shapes plans its memory at once, so there is one for each shape: lengths are rounded up to
-//! few sizes, and the sessions used last are kept.
+//! One session serves batches of any shape. Sessions of fixed shapes were measured on a CPU: no faster a step,
+//! but each keeps its own buffers (4.1 GB for twelve lengths of short texts, against 0.7 GB).
 
 use xprompt::engine::{Answers, DecoderBatch, Source, SourceBatch};
-use xprompt::graph::Graph;
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
 use xprompt::t5::{Buckets, graphs};
 use xprompt::task::LabelTrie;
 
 use crate::data::Target;
-
-/// Sessions that are kept.
-const KEPT_SESSIONS: usize = 12;
 
 /// Takes a candidate out of the running.
 const OUT: f32 = -1e9;
@@ -40,21 +36,23 @@ pub struct Contribution {
 pub struct Tuner<'m> {
     model: &'m Model,
     answers: &'m Answers,
-    graph: Graph,
-    sessions: Vec<(Vec<(&'static str, usize)>, Session)>,
+    session: Session,
 }
 
 // === impl Tuner ===
 
 impl<'m> Tuner<'m> {
-    /// Builds the graph of a task that answers with `answers`.
-    #[must_use]
-    pub fn new(model: &'m Model, answers: &'m Answers) -> Self {
+    /// Loads the tuning graph of a task that answers with `answers`.
+    ///
+    /// # Errors
+    /// If ONNX Runtime refuses it.
+    pub fn new(model: &'m Model, answers: &'m Answers) -> Result<Self, RuntimeError> {
         let kind = match answers {
             Answers::Labels { .. } => graphs::Answers::Candidates,
             Answers::Text { .. } => graphs::Answers::Vocabulary,
         };
-        Self { model, answers, graph: graphs::tuning(model.checkpoint(), kind), sessions: Vec::new() }
+        let session = model.session(&graphs::tuning(model.checkpoint(), kind), &[])?;
+        Ok(Self { model, answers, session })
     }
 
     /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts.
@@ -65,8 +63,7 @@ impl<'m> Tuner<'m> {
         let config = self.model.config();
         let d = config.d_model;
         let sources: Vec<Source<'_>> = examples.iter().map(|example| example.source).collect();
-        let longest = sources.iter().map(|source| source.length(d)).max().unwrap_or(0);
-        let source = SourceBatch::new(&sources, config, round_up(longest));
+        let source = SourceBatch::new(&sources, config);
         let ways: Vec<Way<'_>> = examples.iter().map(|example| self.way(example.target)).collect();
         let target = ways.iter().map(|way| way.tokens.len()).max().unwrap_or(1);
         let decoder = DecoderBatch::new(
@@ -98,18 +95,10 @@ impl<'m> Tuner<'m> {
         inputs.push((graphs::TARGETS, Input::i64([examples.len(), target], &targets)));
         inputs.push((graphs::CANDIDATES, Input::i64([candidates.len()], &candidates)));
         inputs.push((graphs::COMPETES, Input::f32([examples.len(), target, candidates.len()], &competes)));
-        let sizes = vec![
-            ("batch", examples.len()),
-            ("length", source.length()),
-            ("target", target),
-            ("rows", source.row_count()),
-            ("candidates", candidates.len()),
-        ];
-        let length = source.length();
-        let mut outputs = self.session(sizes)?.run(&inputs)?;
+        let mut outputs = self.session.run(&inputs)?;
         let losses = outputs.take(graphs::LOSS)?;
         let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
-        let rows = gradients.f32s()?.chunks(length * d).zip(&sources);
+        let rows = gradients.f32s()?.chunks(source.length() * d).zip(&sources);
         Ok(rows
             .zip(losses.f32s()?)
             .map(|((gradient, source), &loss)| Contribution {
@@ -117,18 +106,6 @@ impl<'m> Tuner<'m> {
                 gradient: gradient[..source.prompt.len()].to_vec(),
             })
             .collect())
-    }
-
-    fn session(&mut self, sizes: Vec<(&'static str, usize)>) -> Result<&mut Session, RuntimeError> {
-        let session = match self.sessions.iter().position(|(known, _)| *known == sizes) {
-            Some(at) => self.sessions.remove(at).1,
-            None => self.model.session(&self.graph, &sizes)?,
-        };
-        if self.sessions.len() == KEPT_SESSIONS {
-            self.sessions.remove(0);
-        }
-        self.sessions.push((sizes, session));
-        Ok(&mut self.sessions.last_mut().expect("invariant: one was just pushed").1)
     }
 
     fn way<'a>(&'a self, target: &'a Target) -> Way<'a> {
@@ -189,22 +166,4 @@ fn candidates(answers: &Answers) -> Vec<i64> {
     tokens.sort_unstable();
     tokens.dedup();
     tokens
-}
-
-/// The next of the few lengths that batches have: multiples of 8 up to 128, then steps of about an eighth.
-fn round_up(length: usize) -> usize {
-    let step = (length.next_power_of_two() / 16).max(8);
-    length.next_multiple_of(step)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_take_few_sizes_and_little_padding() {
-        let sizes: std::collections::BTreeSet<usize> = (1..=512).map(round_up).collect();
-        assert!(sizes.len() <= 34, "{sizes:?}");
-        assert!((1..=512).all(|length| round_up(length) >= length && round_up(length) < length + 33));
-    }
 }

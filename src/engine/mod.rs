@@ -1,12 +1,14 @@
 //! From prompts and token ids to answers: scoring and generation over batches, and the scheduler that fills
 //! the batches from one queue for all tasks. The trainer evaluates with the same code.
 
+mod base;
 mod batch;
 mod generator;
 mod ready;
 mod scheduler;
 mod scorer;
 
+pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};
 pub use generator::{Finish, Generated, Generation, Generator};
 pub use ready::{Answers, InputError, ReadyTask, TaskError};

@@ -141,13 +141,17 @@ impl std::fmt::Debug for Engine {
 // === impl Engine ===
 
 impl Engine {
-    /// Loads the sessions and starts the thread.
+    /// Loads the sessions, proves them by a pass of each, and starts the thread.
     ///
     /// # Errors
-    /// If ONNX Runtime refuses a graph.
+    /// If ONNX Runtime refuses a graph or fails to run it.
     pub fn start(model: &Model, options: Options, observer: Arc<dyn Observer>) -> Result<Self, RuntimeError> {
-        let scorer = Scorer::new(model)?;
-        let generator = Generator::new(model)?;
+        let mut scorer = Scorer::new(model)?;
+        let mut generator = Generator::new(model)?;
+        let text = [model.config().eos_token_id];
+        let source = Source { prompt: &[], text: &text };
+        scorer.score(&[(source, &LabelTrie::least())])?;
+        generator.generate(&[source], &[1])?;
         let (sender, receiver) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let worker = Worker {

@@ -1,1 +1,24 @@
-//! server
+//! HTTP: routes, limits, errors, metrics, and serving connections until told to stop.
+//!
+//! [`app`] makes the router, so that tests talk to it without a process; [`serve`] accepts connections for it
+//! within [`Limits`] and drains them. Every error is a problem document ([`Problem`]); every metric is in
+//! [`Metrics`].
+
+mod app;
+mod body;
+mod connections;
+mod health;
+mod limits;
+mod metrics;
+mod observe;
+mod predict;
+mod problem;
+mod tasks;
+mod time;
+mod traffic;
+
+pub use app::{Service, app};
+pub use connections::serve;
+pub use limits::Limits;
+pub use metrics::Metrics;
+pub use problem::{Code, Problem};

@@ -73,6 +73,17 @@ impl LabelTrie {
         Ok(trie)
     }
 
+    /// The smallest trie, for a trial pass: the model's first two tokens compete at one position.
+    #[must_use]
+    pub(crate) fn least() -> Self {
+        let decision = |candidate| vec![Decision { position: 0, candidate }];
+        Self {
+            positions: vec![Position { token: 0, parent: None }],
+            candidates: vec![vec![0, 1]],
+            decisions: vec![decision(0), decision(1)],
+        }
+    }
+
     /// Adds the position of a prefix if a choice is made there or behind it.
     fn lay_out(&mut self, prefix: &Prefix, token: u32, parent: Option<usize>) {
         if !prefix.decides() {

@@ -1,10 +1,22 @@
 //! Integration tests, one binary. Each module says what it holds.
-#![allow(missing_docs, unreachable_pub)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 /// Label scores and generated texts against Hugging Face transformers, alone and in batches.
 mod answers_reference;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
+/// Prompts for the bundled model, and a server on them.
+mod prompts;
+/// Every error code, and what comes with it.
+mod server_errors;
+/// The server's metrics: names and values.
+mod server_metrics;
+/// What predict calls get.
+mod server_predict;
+/// The binary as a process: start-up errors, signals.
+mod server_process;
+/// Prompts that come, change, break and go while the server runs.
+mod server_prompts;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use xprompt::engine::Scorer;
-use xprompt::prompt::{Base, Fingerprint};
+use xprompt::engine::{Scorer, base};
+use xprompt::prompt::Base;
 use xprompt::runtime::{Model, Runtime, RuntimeError};
 use xprompt::t5::{Checkpoint, CheckpointError};
 use xprompt::task::{Tokenizer, TokenizerError};
@@ -46,15 +46,7 @@ impl Setup {
         let checkpoint = Checkpoint::open(folder)?;
         let config = checkpoint.config();
         let tokenizer = Tokenizer::open(folder, config.vocab_size, config.eos_token_id)?;
-        let name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let fingerprint =
-            |fingerprint: &str| Fingerprint { name: name.clone(), fingerprint: fingerprint.into() };
-        let base = Base {
-            model: fingerprint(checkpoint.fingerprint()),
-            tokenizer: fingerprint(tokenizer.fingerprint()),
-            d_model: config.d_model,
-        };
+        let base = base(&checkpoint, &tokenizer);
         let model = Model::new(checkpoint, Runtime::start(library, threads)?);
         let scorer = Scorer::new(&model)?;
         Ok(Self { model, tokenizer, scorer, base })

@@ -1,0 +1,160 @@
+//! The server: loads a model, watches a folder of prompts, and answers over HTTP until it is told to stop.
+
+mod arguments;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use xprompt::engine::{self, Engine};
+use xprompt::runtime::{Model, Runtime};
+use xprompt::server::{self, Metrics, Service};
+use xprompt::store::{self, Loader, Store, Watcher, Watching};
+use xprompt::t5::Checkpoint;
+use xprompt::task::Tokenizer;
+
+use self::arguments::{Arguments, LogFormat};
+
+/// Threads that cut long inputs into tokens.
+const BLOCKING_THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xprompt-server: {}", one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes, each once: many of ours name their cause already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => line,
+        _ => format!("{line}: {cause}"),
+    })
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    arguments.check()?;
+    start_log(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .context("the system starts no threads")?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    // what is quick to check comes before the model
+    let signals = stop_signals().context("signals cannot be received")?;
+    let folder = &arguments.prompts;
+    std::fs::read_dir(folder).with_context(|| {
+        format!(
+            "the prompts folder {} cannot be read; create it, or name another with --prompts",
+            folder.display()
+        )
+    })?;
+    let listener = TcpListener::bind(&arguments.listen).await.with_context(|| {
+        format!("cannot listen on {}; free it, or choose another with --listen", arguments.listen)
+    })?;
+    let address = listener.local_addr().context("the listening address is not known")?;
+
+    let (service, watching) = start(arguments)?;
+    tracing::info!(%address, prompts = %folder.display(), "listening");
+    let engine = Arc::clone(service.engine());
+    tokio::select! {
+        () = server::serve(listener, service, signalled(signals.clone(), 1)) => {}
+        () = signalled(signals, 2) => anyhow::bail!("stopped by a second signal before the calls in flight were answered"),
+    }
+    // the engine goes first: the watcher may be waiting for it
+    engine.stop();
+    watching.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Loads everything and starts to watch the prompts.
+fn start(arguments: &Arguments) -> anyhow::Result<(Arc<Service>, Watching)> {
+    let checkpoint = Checkpoint::open(&arguments.model)
+        .with_context(|| format!("the model in {} cannot be used", arguments.model.display()))?;
+    let config = checkpoint.config().clone();
+    let tokenizer = Tokenizer::open(&arguments.model, config.vocab_size, config.eos_token_id)?;
+    let base = engine::base(&checkpoint, &tokenizer);
+    let runtime = Runtime::start(arguments.onnxruntime.as_deref(), arguments.threads)?;
+    let model = Model::new(checkpoint, runtime.clone());
+    let metrics = Arc::new(Metrics::new());
+    let observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;
+    let engine = Arc::new(Engine::start(&model, arguments.engine_options(), observer)?);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        model = base.model.name,
+        fingerprint = base.model.fingerprint,
+        onnxruntime = %runtime.library().display(),
+        threads = runtime.threads(),
+        "the model computes"
+    );
+
+    let tokenizer = Arc::new(tokenizer);
+    let store = Arc::new(Store::default());
+    let loader = Loader {
+        engine: Arc::clone(&engine),
+        tokenizer: Arc::clone(&tokenizer),
+        config,
+        base,
+        limits: arguments.prompt_limits(),
+        max_input_tokens: arguments.max_input_tokens,
+    };
+    let observer: Arc<dyn store::Observer> = Arc::clone(&metrics) as _;
+    let watcher = Watcher::new(Arc::clone(&store), loader, arguments.store_options(), observer);
+    let watching = watcher.watch().context("the system starts no thread for the prompts")?;
+    let service = Service::new(engine, tokenizer, store, metrics, arguments.limits());
+    Ok((Arc::new(service), watching))
+}
+
+fn start_log(arguments: &Arguments) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log_level).with_context(|| {
+        format!("--log-level {:?} is not understood; say for example info", arguments.log_level)
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
+    match arguments.log {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Counts the signals that ask the process to stop; none is missed from now on.
+fn stop_signals() -> std::io::Result<watch::Receiver<usize>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (count, counted) = watch::channel(0);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(counted)
+}
+
+/// Returns at the `n`-th signal.
+async fn signalled(mut count: watch::Receiver<usize>, n: usize) {
+    if count.wait_for(|&count| count >= n).await.is_err() {
+        // nobody counts any more, so no signal will come
+        std::future::pending::<()>().await;
+    }
+}

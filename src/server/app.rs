@@ -1,0 +1,101 @@
+//! The router and what its handlers share.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::http::{Method, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::traffic::Traffic;
+use super::{Code, Limits, Metrics, Problem, health, metrics, observe, predict, tasks};
+use crate::engine::Engine;
+use crate::store::Store;
+use crate::task::Tokenizer;
+
+/// What answering takes.
+#[derive(Debug)]
+pub struct Service {
+    pub(super) engine: Arc<Engine>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: Limits,
+    pub(super) traffic: Traffic,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// A service that lets calls in.
+    #[must_use]
+    pub fn new(
+        engine: Arc<Engine>,
+        tokenizer: Arc<Tokenizer>,
+        store: Arc<Store>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+    ) -> Self {
+        Self { engine, tokenizer, store, metrics, limits, traffic: Traffic::new() }
+    }
+
+    /// The engine that answers.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Predict calls that are worked on.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.traffic.in_flight()
+    }
+
+    /// Lets no more calls in, turns readiness off, and waits for the calls in flight. Returns how many were left
+    /// when the limit for draining passed.
+    pub async fn drain(&self) -> usize {
+        self.traffic.drain(self.limits.drain_time).await
+    }
+}
+
+/// Every route of the server.
+pub fn app(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/{task}", get(tasks::show))
+        .route("/tasks/{task}/predict", post(predict::predict))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::scrape))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        // A mistake of ours must not cost the client its answer: it becomes a problem document.
+        .layer(CatchPanicLayer::custom(panicked))
+        // Outermost, so that it sees every answer there is.
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), observe::observe))
+        .with_state(service)
+}
+
+async fn unknown_route(uri: Uri) -> Problem {
+    let detail = format!(
+        "there is no {}; the routes are /tasks, /tasks/{{task}}, /tasks/{{task}}/predict, /health/live, \
+         /health/ready and /metrics",
+        uri.path()
+    );
+    Problem::new(Code::UnknownRoute, detail)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let wanted = if uri.path().ends_with("/predict") { "POST" } else { "GET" };
+    Problem::new(Code::MethodNotAllowed, format!("{} takes {wanted}, not {method}", uri.path()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over by value")]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(panic = text, "a handler panicked");
+    Problem::new(Code::Internal, "a mistake in the server; its log says more").into_response()
+}

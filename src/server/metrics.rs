@@ -1,0 +1,327 @@
+//! Every metric of the server, in one place: names, units, help and label bounds are an interface.
+//!
+//! The label `task` is the name of a task that is served, one of the first [`MAX_TASKS`] seen; all others share
+//! `other`, and so do labels of a task after its first [`MAX_LABELS`].
+
+mod predictions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use self::predictions::Predictions;
+use super::Service;
+use super::predict::{Prediction, Usage};
+use crate::engine::{self, BatchKind, BatchReport};
+use crate::store;
+
+/// Tasks with series of their own.
+pub(super) const MAX_TASKS: usize = 1000;
+/// Labels of a task with series of their own.
+pub(super) const MAX_LABELS: usize = 32;
+
+const SECONDS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0,
+    16.0, 32.0,
+];
+const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// A part of a prediction's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Text to tokens.
+    Tokenize,
+    /// Waiting for the engine.
+    Queue,
+    /// In the batch.
+    Run,
+}
+
+/// The server's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    requests_in_flight: IntGauge,
+    connections: IntGauge,
+    tokenize_seconds: Histogram,
+    queue_seconds: Histogram,
+    run_seconds: Histogram,
+    predictions: Predictions,
+    failed_inputs: IntCounter,
+    tokens: IntCounterVec,
+    batch_requests: HistogramVec,
+    batch_tasks: Histogram,
+    batch_seconds: HistogramVec,
+    batch_tokens: IntCounterVec,
+    queue_depth: IntGauge,
+    dropped: IntCounterVec,
+    prompts: IntGaugeVec,
+    prompt_bytes: IntGauge,
+    prompt_load_seconds: Histogram,
+    prompt_rejections: IntCounter,
+    prompt_removals: IntCounter,
+    scan_failures: IntCounter,
+}
+
+/// An open connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenConnection(IntGauge);
+
+/// Makes metrics and registers them.
+struct Maker(Registry);
+
+// === impl Maker ===
+
+impl Maker {
+    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let metric = made.expect("invariant: names and labels are valid");
+        self.0.register(Box::new(metric.clone())).expect("invariant: names are registered once");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::new(format!("xprompt_{name}"), help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(format!("xprompt_{name}"), help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(format!("xprompt_{name}"), help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Opts::new(format!("xprompt_{name}"), help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let options = HistogramOpts::new(format!("xprompt_{name}"), help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options))
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(format!("xprompt_{name}"), help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(options, labels))
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Metrics that stand at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let make = Maker(Registry::new());
+        let stages = make.histograms(
+            "stage_duration_seconds",
+            "Time of an input in a stage: tokenize (of the whole call), queue, run.",
+            SECONDS,
+            &["stage"],
+        );
+        let build =
+            make.gauges("build_info", "Is 1, with the version of the server as a label.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Self {
+            requests: make.counters(
+                "http_requests_total",
+                "Requests by route pattern and status; 499 is a client that left before its answer.",
+                &["route", "status"],
+            ),
+            request_seconds: make.histograms(
+                "http_request_duration_seconds",
+                "Time from a request's head to its answer.",
+                SECONDS,
+                &["route"],
+            ),
+            requests_in_flight: make.gauge("http_requests_in_flight", "Requests that are being answered."),
+            connections: make.gauge("http_connections", "Connections that are open."),
+            tokenize_seconds: stages.with_label_values(&["tokenize"]),
+            queue_seconds: stages.with_label_values(&["queue"]),
+            run_seconds: stages.with_label_values(&["run"]),
+            predictions: Predictions::new(make.counters(
+                "predictions_total",
+                "Inputs answered, by task and predicted label; free text has the label text.",
+                &["task", "label"],
+            )),
+            failed_inputs: make.counter(
+                "failed_inputs_total",
+                "Inputs of lists that could not be answered and got an error in their own place.",
+            ),
+            tokens: make.counters(
+                "tokens_total",
+                "Tokens of answered inputs: input (texts), prompt (their soft prompts), output (generated).",
+                &["kind"],
+            ),
+            batch_requests: make.histograms(
+                "batch_requests",
+                "Inputs in a batch, by what is run: score (labels) or encode (before generation).",
+                COUNTS,
+                &["kind"],
+            ),
+            batch_tasks: make.histogram("batch_tasks", "Different prompts in a batch.", COUNTS),
+            batch_seconds: make.histograms(
+                "batch_duration_seconds",
+                "Time that the model computed on a batch.",
+                SECONDS,
+                &["kind"],
+            ),
+            batch_tokens: make.counters(
+                "batch_tokens_total",
+                "Encoder positions computed: text (texts and prompts) and padding.",
+                &["kind"],
+            ),
+            queue_depth: make.gauge("queue_depth", "Inputs that wait for the engine."),
+            dropped: make.counters(
+                "dropped_total",
+                "Inputs that were not computed: overloaded, client_left or deadline.",
+                &["reason"],
+            ),
+            prompts: make.gauges(
+                "prompts",
+                "Tasks by state: ready (answers) or failed (its file never passed).",
+                &["state"],
+            ),
+            prompt_bytes: make
+                .gauge("prompt_bytes", "Memory of the prompt rows of all tasks that answer, in bytes."),
+            prompt_load_seconds: make.histogram(
+                "prompt_load_duration_seconds",
+                "Time to load a prompt, its golden examples included; files loaded side by side share it.",
+                SECONDS,
+            ),
+            prompt_rejections: make.counter(
+                "prompt_rejections_total",
+                "Prompt files that were rejected; what was served stayed.",
+            ),
+            prompt_removals: make
+                .counter("prompt_removals_total", "Tasks removed because their file is gone."),
+            scan_failures: make.counter(
+                "prompt_scan_failures_total",
+                "Looks at the prompts folder that failed; what was served stayed.",
+            ),
+            registry: make.0,
+        }
+    }
+
+    pub(super) fn request_began(&self) {
+        self.requests_in_flight.inc();
+    }
+
+    pub(super) fn request_ended(&self, route: &str, status: u16, elapsed: Duration) {
+        self.requests_in_flight.dec();
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.request_seconds.with_label_values(&[route]).observe(elapsed.as_secs_f64());
+    }
+
+    pub(super) fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    pub(super) fn stage(&self, stage: Stage, elapsed: Duration) {
+        let histogram = match stage {
+            Stage::Tokenize => &self.tokenize_seconds,
+            Stage::Queue => &self.queue_seconds,
+            Stage::Run => &self.run_seconds,
+        };
+        histogram.observe(elapsed.as_secs_f64());
+    }
+
+    pub(super) fn predicted(&self, task: &str, prediction: &Prediction) {
+        match prediction {
+            Prediction::Label { label, .. } => self.predictions.count(task, label),
+            Prediction::Text { .. } => self.predictions.count(task, "text"),
+            Prediction::Failed { .. } => self.failed_inputs.inc(),
+        }
+    }
+
+    pub(super) fn tokens(&self, usage: &Usage) {
+        let counts =
+            [("input", usage.input_tokens), ("prompt", usage.prompt_tokens), ("output", usage.output_tokens)];
+        for (kind, count) in counts {
+            self.tokens.with_label_values(&[kind]).inc_by(count as u64);
+        }
+    }
+
+    fn text(&self, service: &Service) -> Vec<u8> {
+        self.queue_depth.set(service.engine.waiting() as i64);
+        let catalog = service.store.catalog();
+        let served = catalog.tasks().filter_map(|(_, entry)| entry.served.as_ref());
+        let (ready, bytes) =
+            served.fold((0, 0), |(count, bytes), served| (count + 1, bytes + served.task.row_bytes()));
+        self.prompts.with_label_values(&["ready"]).set(ready);
+        self.prompts.with_label_values(&["failed"]).set(catalog.tasks().len() as i64 - ready);
+        self.prompt_bytes.set(bytes as i64);
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl engine::Observer for Metrics {
+    fn batch(&self, report: &BatchReport) {
+        let kind = match report.kind {
+            BatchKind::Score => "score",
+            BatchKind::Encode => "encode",
+        };
+        self.batch_requests.with_label_values(&[kind]).observe(report.requests as f64);
+        self.batch_tasks.observe(report.tasks as f64);
+        self.batch_seconds.with_label_values(&[kind]).observe(report.elapsed.as_secs_f64());
+        self.batch_tokens.with_label_values(&["text"]).inc_by(report.tokens as u64);
+        self.batch_tokens
+            .with_label_values(&["padding"])
+            .inc_by(report.padded_tokens.saturating_sub(report.tokens) as u64);
+    }
+
+    fn dropped(&self, reason: &'static str) {
+        self.dropped.with_label_values(&[reason]).inc();
+    }
+}
+
+impl store::Observer for Metrics {
+    fn loaded(&self, _task: &str, elapsed: Duration) {
+        self.prompt_load_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    fn rejected(&self, _task: &str) {
+        self.prompt_rejections.inc();
+    }
+
+    fn removed(&self, task: &str) {
+        self.prompt_removals.inc();
+        self.predictions.forget(task);
+    }
+
+    fn scan_failed(&self) {
+        self.scan_failures.inc();
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// `GET /metrics`, in the Prometheus text format.
+pub(super) async fn scrape(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], service.metrics.text(&service))
+}

@@ -43,7 +43,7 @@ impl Scorer {
             target,
             Buckets::new(&self.config),
             |i| trie(i).tokens(),
-            |i, query, key| trie(i).distance(query, key),
+            |i, position| trie(i).parent(position),
         );
         let candidates = competing_tokens(examples.iter().map(|&(_, trie)| trie));
         let mut inputs = source.inputs();

@@ -71,7 +71,7 @@ impl<'m> Tuner<'m> {
             target,
             Buckets::new(config),
             |i| ways[i].tokens.iter().copied(),
-            |_, query, key| query.checked_sub(key),
+            |_, position| position.checked_sub(1),
         );
         let candidates = candidates(self.answers);
         let mut targets = vec![-1; examples.len() * target];
@@ -135,7 +135,8 @@ impl<'a> Way<'a> {
     fn to_label(trie: &'a LabelTrie, label: usize) -> Self {
         let decisions = trie.decisions(label);
         let last = decisions.last().map_or(0, |decision| decision.position);
-        let path: Vec<usize> = (0..=last).filter(|&at| trie.distance(last, at).is_some()).collect();
+        let mut path: Vec<usize> = std::iter::successors(Some(last), |&at| trie.parent(at)).collect();
+        path.reverse();
         let all: Vec<u32> = trie.tokens().collect();
         let answer = |at: &usize| {
             let decision = decisions.iter().find(|decision| decision.position == *at)?;

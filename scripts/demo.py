@@ -181,9 +181,9 @@ def swap(server: Server, new: Path, prompts: Path) -> tuple[Counter[str], int]:
 def show_metrics(server: Server) -> None:
     text = server.get("/metrics")
     (DEMO / "metrics.txt").write_text(text)
-    wanted = ("xprompt_requests_total", "xprompt_batch_requests_sum", "xprompt_batch_requests_count",
-              "xprompt_batch_tasks_sum", "xprompt_prompt_loads_total", "xprompt_prompts_served",
-              "xprompt_prompt_bytes", "xprompt_queue_depth")
+    wanted = ("xprompt_http_requests_total", "xprompt_batch_requests_sum", "xprompt_batch_requests_count",
+              "xprompt_batch_tasks_sum", "xprompt_predictions_total", "xprompt_prompt_load_duration_seconds_count",
+              "xprompt_prompts", "xprompt_prompt_bytes", "xprompt_queue_depth")
     for line in text.splitlines():
         if line.startswith(wanted):
             say(f"  {line}")

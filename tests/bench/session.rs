@@ -56,7 +56,9 @@ fn main() -> anyhow::Result<()> {
                 let items: Vec<(Source<'_>, &LabelTrie)> = chunk
                     .iter()
                     .filter_map(|(task, text)| match tasks[*task].answers() {
-                        Answers::Labels { trie, .. } => Some((Source { prompt: tasks[*task].rows(), text }, trie)),
+                        Answers::Labels { trie, .. } => {
+                            Some((Source { prompt: tasks[*task].rows(), text }, trie))
+                        }
                         Answers::Text { .. } => None,
                     })
                     .collect();

@@ -189,13 +189,13 @@ impl Checkpoint {
     /// Whether every tensor that the model uses is stored as f32, so that it can be computed with in place.
     #[must_use]
     pub fn is_f32(&self) -> bool {
-        self.required().iter().all(|(name, _)| self.places[name].dtype == DType::F32)
+        self.required().keys().all(|name| self.places[name].dtype == DType::F32)
     }
 
     /// Total bytes of the weights as stored.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.required().iter().map(|(name, _)| self.places[name].length).sum()
+        self.required().keys().map(|name| self.places[name].length).sum()
     }
 
     /// A graph as an ONNX file's bytes, which runs as it is beside the checkpoint's files.

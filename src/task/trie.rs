@@ -53,7 +53,7 @@ pub struct LabelTrie {
 /// The trie before it is laid out: for every prefix of a label the tokens that continue it.
 #[derive(Default)]
 struct Prefix {
-    children: BTreeMap<u32, Prefix>,
+    children: BTreeMap<u32, Self>,
 }
 
 // === impl LabelTrie ===

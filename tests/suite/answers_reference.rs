@@ -36,12 +36,15 @@ impl Examples {
     }
 }
 
+/// Labels by name, as tokens of their words.
+type Labels = Vec<(String, Vec<u32>)>;
+
 /// Labels of the reference and, for each example, the probabilities that follow from transformers' logits:
 /// at every token of a label the softmax over the tokens that continue a label with the same beginning.
-fn reference_labels(expected: &Tensors) -> (Vec<(String, Vec<u32>)>, Vec<Vec<f64>>) {
+fn reference_labels(expected: &Tensors) -> (Labels, Vec<Vec<f64>>) {
     let (ids, width) = (expected.i64s("labels"), expected.shape("labels")[1]);
     let lengths = expected.i64s("label_lengths").into_iter().enumerate();
-    let labels: Vec<(String, Vec<u32>)> = lengths
+    let labels: Labels = lengths
         .map(|(i, length)| {
             let tokens = ids[i * width..][..length as usize].iter().map(|&id| id as u32).collect();
             (i.to_string(), tokens)

@@ -37,9 +37,8 @@ impl Batch {
         let mut mask = vec![0.0; rows * length];
         for i in 0..rows {
             let row = &mut ids[i * length..];
-            for t in 0..prompt_lengths[i] {
-                row[t] = (VOCABULARY + prompt_index[i] * per_prompt + t) as i64;
-            }
+            let first = VOCABULARY + prompt_index[i] * per_prompt;
+            row[..prompt_lengths[i]].iter_mut().zip(first..).for_each(|(id, row)| *id = row as i64);
             let at = prompt_lengths[i];
             row[at..at + text_lengths[i]].copy_from_slice(&text[i * width..i * width + text_lengths[i]]);
             mask[i * length..i * length + lengths[i]].fill(1.0);

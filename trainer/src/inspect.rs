@@ -30,7 +30,7 @@ pub(crate) fn describe(file: &PromptFile, version: &str) -> String {
             line("labels", labels.iter().map(label).collect::<Vec<_>>().join(", "));
         }
         OutputSpec::Text { max_new_tokens } => {
-            line("answers", format!("text of up to {max_new_tokens} tokens"))
+            line("answers", format!("text of up to {max_new_tokens} tokens"));
         }
     }
     let percent = |part: usize, whole: usize| {

@@ -203,10 +203,8 @@ impl TaskFile {
             .map_err(|error| TaskFileError::Parse { path: path.to_owned(), reason: error.to_string() })?;
         file.check(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for data in [Some(&mut file.data.train), Some(&mut file.data.dev), file.data.test.as_mut()] {
-            if let Some(data) = data {
-                *data = folder.join(&data);
-            }
+        for data in [&mut file.data.train, &mut file.data.dev].into_iter().chain(&mut file.data.test) {
+            *data = folder.join(&data);
         }
         Ok(file)
     }

@@ -1,6 +1,7 @@
 //! What a person sees meanwhile: one bar for the stage that runs, one line for each that is done. Without a
-//! terminal only the lines are printed.
+//! terminal the bar is left out, and each evaluation prints a line instead.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -32,6 +33,13 @@ impl Progress {
         bar.set_prefix(stage.to_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         bar
+    }
+
+    /// A line that stands in for the bar where there is no terminal.
+    pub fn note(&self, text: &str) {
+        if !self.quiet && !std::io::stderr().is_terminal() {
+            eprintln!("{text}");
+        }
     }
 
     /// A line that stays.

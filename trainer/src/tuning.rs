@@ -81,6 +81,10 @@ impl Stage<'_, '_> {
             bar.set_message(format!("loss {smooth:.3}, dev {:.1} %", 100.0 * best.dev.primary()));
             if step % every == 0 || step == steps {
                 let dev = self.evaluator.metrics(&rows, self.dev)?;
+                self.progress.note(&format!(
+                    "{name:<22} step {step} of {steps}: loss {smooth:.3}, dev {:.1} %",
+                    100.0 * dev.primary()
+                ));
                 if dev.primary() > best.dev.primary() {
                     best = Best { prompt: prompt.with_rows(&rows), dev, step, steps: step };
                     stale = 0;

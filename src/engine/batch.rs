@@ -38,11 +38,11 @@ pub struct SourceBatch {
 // === impl SourceBatch ===
 
 impl SourceBatch {
-    /// Pads the examples to the longest, or to `length` if that is more.
+    /// Pads the examples to the longest.
     #[must_use]
-    pub fn new(sources: &[Source<'_>], config: &Config, length: usize) -> Self {
+    pub fn new(sources: &[Source<'_>], config: &Config) -> Self {
         let d = config.d_model;
-        let length = sources.iter().map(|source| source.length(d)).fold(length, usize::max);
+        let length = sources.iter().map(|source| source.length(d)).max().unwrap_or(0);
         let mut ids = vec![i64::from(config.pad_token_id); sources.len() * length];
         let mut mask = vec![0.0; sources.len() * length];
         let mut rows = Vec::new();
@@ -117,13 +117,13 @@ pub struct DecoderBatch {
 
 impl DecoderBatch {
     /// Lays out `batch` examples of at most `target` positions. `tokens(i)` are example i's tokens, and
-    /// `distance(i, query, key)` is how many steps back `key` stands, if `query` sees it.
+    /// `parent(i, position)` is the position before it; a position sees itself and all that lead to it.
     pub fn new<T>(
         batch: usize,
         target: usize,
         buckets: Buckets,
         tokens: impl Fn(usize) -> T,
-        distance: impl Fn(usize, usize, usize) -> Option<usize>,
+        parent: impl Fn(usize, usize) -> Option<usize>,
     ) -> Self
     where
         T: Iterator<Item = u32>,
@@ -137,18 +137,12 @@ impl DecoderBatch {
                 *slot = i64::from(token);
                 count += 1;
             }
-            let pairs = &mut bias_index[i * target * target..(i + 1) * target * target];
-            for query in 0..target {
-                for key in 0..target {
-                    // a padded position sees itself only, so that its softmax is defined
-                    let steps = if query < count && key < count {
-                        distance(i, query, key)
-                    } else {
-                        (query == key).then_some(0)
-                    };
-                    if let Some(steps) = steps {
-                        pairs[query * target + key] = buckets.of(-(steps as i64), Direction::Backward) as i64;
-                    }
+            for (query, keys) in bias_index[i * target * target..].chunks_mut(target).take(target).enumerate()
+            {
+                // a padded position sees itself only, so that its softmax is defined
+                let before = |&key: &usize| if key < count { parent(i, key) } else { None };
+                for (steps, key) in std::iter::successors(Some(query), before).enumerate() {
+                    keys[key] = buckets.of(-(steps as i64), Direction::Backward) as i64;
                 }
             }
         }

@@ -80,7 +80,7 @@ impl Generator {
     /// # Errors
     /// If the run fails.
     pub fn start(&mut self, sources: &[Source<'_>], limits: &[usize]) -> Result<Generation, RuntimeError> {
-        let source = SourceBatch::new(sources, &self.config, 0);
+        let source = SourceBatch::new(sources, &self.config);
         let hidden = self.encoder.run(&source.inputs())?.take(graphs::ENCODER_HIDDEN)?;
         Ok(Generation {
             hidden,

@@ -24,7 +24,7 @@ use crate::task::LabelTrie;
 pub struct Options {
     /// Requests that may wait; one more is [`EngineError::Overloaded`].
     pub max_queue: usize,
-    /// Padded encoder tokens of a batch, prompts included; a longer request goes alone.
+    /// Padded positions of a batch, prompts and label trees included; a longer request goes alone.
     pub max_batch_tokens: usize,
     /// Requests in a batch.
     pub max_batch: usize,
@@ -325,7 +325,7 @@ impl Worker {
             observer.dropped("deadline");
             drop(job.reply.send(Err(EngineError::Deadline)));
         }
-        let lengths: Vec<usize> = jobs.iter().map(|job| job.source().length(d_model)).collect();
+        let lengths: Vec<usize> = jobs.iter().map(|job| job.positions(d_model)).collect();
         let chosen = choose(&lengths, &options);
         let mut batch = Vec::with_capacity(chosen.len());
         for (i, job) in jobs.drain(..).enumerate() {
@@ -411,6 +411,15 @@ impl Worker {
 impl Job {
     fn source(&self) -> Source<'_> {
         Source { prompt: self.request.task.rows(), text: &self.request.text }
+    }
+
+    /// Positions that the request takes in a batch: those of its source, and of the tree of its labels.
+    fn positions(&self, d_model: usize) -> usize {
+        let labels = match self.request.task.answers() {
+            Answers::Labels { trie, .. } => trie.tokens().len(),
+            Answers::Text { .. } => 1,
+        };
+        self.source().length(d_model) + labels
     }
 
     fn answer(self, answer: Answer, started: Instant) {

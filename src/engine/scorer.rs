@@ -35,7 +35,7 @@ impl Scorer {
             return Ok(Vec::new());
         }
         let sources: Vec<Source<'_>> = examples.iter().map(|&(source, _)| source).collect();
-        let source = SourceBatch::new(&sources, &self.config, 0);
+        let source = SourceBatch::new(&sources, &self.config);
         let target = examples.iter().map(|(_, trie)| trie.tokens().len()).max().unwrap_or(1);
         let trie = |i: usize| examples[i].1;
         let decoder = DecoderBatch::new(
@@ -43,7 +43,7 @@ impl Scorer {
             target,
             Buckets::new(&self.config),
             |i| trie(i).tokens(),
-            |i, query, key| trie(i).distance(query, key),
+            |i, position| trie(i).parent(position),
         );
         let candidates = competing_tokens(examples.iter().map(|&(_, trie)| trie));
         let mut inputs = source.inputs();

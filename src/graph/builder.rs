@@ -131,6 +131,12 @@ impl Graph {
         &self.values[value.0].shape
     }
 
+    /// How many operators the graph has.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The weights that the graph reads, with their shapes, in order of first use.
     pub fn weights(&self) -> impl Iterator<Item = (&str, Vec<usize>)> {
         self.values.iter().filter(|info| info.source == Source::Weight).map(|info| {

@@ -4,12 +4,13 @@
 //! no gradient of a weight is ever computed and backward costs about as much as forward.
 
 use std::collections::{HashMap, HashSet};
+use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
 use super::builder::{Graph, Node, Value};
 use super::op::Op;
 
-/// sqrt(2 / pi), doubled: the slope of the sigmoid form of GELU.
-const GELU_SLOPE: f32 = 1.595_769_1;
+/// 2 sqrt(2 / pi): the slope of the sigmoid form of GELU.
+const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const GELU_CUBIC: f32 = 0.044_715;
 
 impl Graph {

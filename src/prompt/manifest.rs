@@ -122,9 +122,6 @@ pub struct Stage {
     /// Metrics on the test set.
     #[serde(default)]
     pub test: Map<String, Value>,
-    /// Wall time in seconds.
-    #[serde(default)]
-    pub seconds: f64,
 }
 
 /// A data file that a prompt was made with.

@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::{Activation, Config, ConfigError};
-use crate::graph::{DType, External};
+use crate::graph::{DType, External, Graph, WeightSource};
 
 /// Why a model's folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -189,13 +189,19 @@ impl Checkpoint {
     /// Whether every tensor that the model uses is stored as f32, so that it can be computed with in place.
     #[must_use]
     pub fn is_f32(&self) -> bool {
-        self.required().iter().all(|(name, _)| self.places[name].dtype == DType::F32)
+        self.required().keys().all(|name| self.places[name].dtype == DType::F32)
     }
 
     /// Total bytes of the weights as stored.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.required().iter().map(|(name, _)| self.places[name].length).sum()
+        self.required().keys().map(|name| self.places[name].length).sum()
+    }
+
+    /// A graph as an ONNX file's bytes, which runs as it is beside the checkpoint's files.
+    #[must_use]
+    pub fn onnx(&self, graph: &Graph) -> Vec<u8> {
+        graph.to_model(|name| WeightSource::File(self.external(name)))
     }
 
     /// Where a tensor lies, for a model that refers to it as external data.

@@ -16,7 +16,15 @@ pub enum TrieError {
     /// Two labels with the same tokens.
     #[error("labels {0:?} and {1:?} have words of the same tokens; give one of them other words")]
     Same(String, String),
+    /// Labels that share so many long beginnings that scoring them would take too much memory.
+    #[error(
+        "telling the labels apart takes {0} decoder positions, allowed are {MAX_POSITIONS}; shorten their words"
+    )]
+    Positions(usize),
 }
+
+/// Decoder positions that a trie may take: attention among them grows with the square.
+const MAX_POSITIONS: usize = 512;
 
 /// A decoder position of the pass: a token in the context of its ancestors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +53,7 @@ pub struct LabelTrie {
 /// The trie before it is laid out: for every prefix of a label the tokens that continue it.
 #[derive(Default)]
 struct Prefix {
-    children: BTreeMap<u32, Prefix>,
+    children: BTreeMap<u32, Self>,
 }
 
 // === impl LabelTrie ===
@@ -69,6 +77,9 @@ impl LabelTrie {
         }
         let mut trie = Self { positions: vec![], candidates: vec![], decisions: vec![] };
         trie.lay_out(&root, start, None);
+        if trie.positions.len() > MAX_POSITIONS {
+            return Err(TrieError::Positions(trie.positions.len()));
+        }
         trie.decisions = labels.iter().map(|(_, tokens)| trie.way(&root, tokens, eos)).collect();
         Ok(trie)
     }
@@ -127,18 +138,10 @@ impl LabelTrie {
         self.positions.iter().map(|position| position.token)
     }
 
-    /// How many steps position `query` stands behind `key`, if it sees it: `key` is itself or an ancestor.
+    /// The position before this one on the way from the start; none for the start itself.
     #[must_use]
-    pub fn distance(&self, query: usize, key: usize) -> Option<usize> {
-        let mut at = Some(query);
-        for distance in 0.. {
-            match at {
-                Some(position) if position == key => return Some(distance),
-                Some(position) => at = self.positions[position].parent,
-                None => break,
-            }
-        }
-        None
+    pub fn parent(&self, position: usize) -> Option<usize> {
+        self.positions[position].parent
     }
 
     /// Tokens that compete at each position; none where the way is forced.
@@ -207,10 +210,16 @@ mod tests {
         assert_eq!(trie.tokens().collect::<Vec<_>>(), [0, 7, 8]);
         assert_eq!(trie.candidates(), [vec![], vec![1, 8], vec![5, 9]]);
         assert_eq!(trie.decisions(0), [Decision { position: 1, candidate: 0 }]);
-        assert_eq!(trie.distance(2, 0), Some(2));
-        assert_eq!(trie.distance(0, 2), None);
+        assert_eq!([trie.parent(2), trie.parent(1), trie.parent(0)], [Some(1), Some(0), None]);
         let p = trie.probabilities(|_, _| 0.0);
         assert_eq!(p, [0.5, 0.25, 0.25]);
+    }
+
+    #[test]
+    fn labels_that_take_too_many_positions_are_refused() {
+        let labels: Vec<_> = (0..600).flat_map(|i| [vec![i, 700], vec![i, 701]]).collect();
+        let labels: Vec<_> = labels.into_iter().map(|tokens| (String::new(), tokens)).collect();
+        assert_eq!(LabelTrie::new(&labels, 0, 1), Err(TrieError::Positions(601)));
     }
 
     #[test]
@@ -230,10 +239,9 @@ mod tests {
             let noise = |p: usize, c: usize| ((p * 31 + c * 17 + seed as usize) % 13) as f32 - 6.0;
             let total: f32 = trie.probabilities(noise).iter().sum();
             prop_assert!((total - 1.0).abs() < 1e-5);
-            // every position is seen by itself and sees its parent one step back
-            for position in 0..trie.tokens().len() {
-                prop_assert_eq!(trie.distance(position, position), Some(0));
-                prop_assert!(trie.distance(position, 0).is_some());
+            // a parent stands before its children, so every way ends at the start
+            for position in 1..trie.tokens().len() {
+                prop_assert!(trie.parent(position).unwrap() < position);
             }
         }
     }

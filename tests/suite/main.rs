@@ -1,6 +1,10 @@
 //! Integration tests, one binary. Each module says what it holds.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+/// Label scores and generated texts against Hugging Face transformers, alone and in batches.
+mod answers_reference;
+/// The prompt file: what is checked on reading, and that writing is never torn.
+mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
 /// Every error code, and what comes with it.

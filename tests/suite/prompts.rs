@@ -72,7 +72,6 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         steps: 100,
         dev: Map::from_iter([("accuracy".to_owned(), Value::from(0.75))]),
         test: Map::new(),
-        seconds: 1.5,
     };
     let manifest = Manifest {
         format: FORMAT,

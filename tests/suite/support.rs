@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use xprompt::runtime::{Model, Runtime};
 use xprompt::t5::Checkpoint;
 
+/// The small random models of the reference.
+pub const VARIANTS: [&str; 6] =
+    ["t5-v1.0", "t5-v1.1", "t5-v1.1-sharded", "t5-v1.1-bf16", "t5-v1.0-f16", "t5-buckets"];
+
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

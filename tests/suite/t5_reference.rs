@@ -2,10 +2,7 @@ use xprompt::runtime::{Input, Model};
 use xprompt::t5::graphs::{self, Answers};
 use xprompt::t5::{Buckets, Direction};
 
-use crate::support::{Tensors, fixtures, model, relative};
-
-const VARIANTS: [&str; 6] =
-    ["t5-v1.0", "t5-v1.1", "t5-v1.1-sharded", "t5-v1.1-bf16", "t5-v1.0-f16", "t5-buckets"];
+use crate::support::{Tensors, VARIANTS, fixtures, model, relative};
 
 /// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
 const TOLERANCE: f64 = 1e-4;
@@ -40,9 +37,8 @@ impl Batch {
         let mut mask = vec![0.0; rows * length];
         for i in 0..rows {
             let row = &mut ids[i * length..];
-            for t in 0..prompt_lengths[i] {
-                row[t] = (VOCABULARY + prompt_index[i] * per_prompt + t) as i64;
-            }
+            let first = VOCABULARY + prompt_index[i] * per_prompt;
+            row[..prompt_lengths[i]].iter_mut().zip(first..).for_each(|(id, row)| *id = row as i64);
             let at = prompt_lengths[i];
             row[at..at + text_lengths[i]].copy_from_slice(&text[i * width..i * width + text_lengths[i]]);
             mask[i * length..i * length + lengths[i]].fill(1.0);

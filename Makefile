@@ -1,0 +1,40 @@
+# The two commands that matter: `make demo` and `make test`.
+PYTHON ?= python3
+
+.PHONY: help setup demo test lint fixtures baseline load
+
+help: ## Lists the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Fetches ONNX Runtime into .cache (PyPI wheel, pinned and checked by hash)
+	@$(PYTHON) scripts/setup.py onnxruntime
+
+demo: setup ## Trains a prompt, serves it, swaps it under load: the main job, at most ten minutes
+	@$(PYTHON) scripts/setup.py data
+	cargo build --release --locked --workspace --bins
+	@$(PYTHON) scripts/demo.py
+
+test: setup ## Runs all tests
+	cargo test --locked --workspace
+
+lint: ## Formatting, clippy with warnings denied, documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+fixtures: ## Makes the reference tensors anew with PyTorch and transformers (large downloads)
+	$(PYTHON) -m venv .cache/fixtures
+	.cache/fixtures/bin/pip install --quiet --requirement tests/fixtures/requirements.txt
+	.cache/fixtures/bin/python tests/fixtures/make.py
+
+baseline: ## TF-IDF with logistic regression on the demo's data
+	@$(PYTHON) scripts/setup.py data
+	$(PYTHON) -m venv .cache/baseline
+	.cache/baseline/bin/pip install --quiet scikit-learn==1.9.1
+	.cache/baseline/bin/python scripts/baseline.py .cache/data/tweets
+	.cache/baseline/bin/python scripts/baseline.py .cache/data/bbc
+
+load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
+	@$(PYTHON) scripts/setup.py data
+	cargo build --release --locked --workspace --bins
+	@$(PYTHON) scripts/load.py

@@ -1,0 +1,436 @@
+//! The whole method: tune, score, prune tokens, prune pieces, rewind, retrain.
+//!
+//! Pruning is hierarchical: first the share of tokens is chosen, then the share of pieces of the tokens that are
+//! left. Every candidate starts from the values after tuning (rewinding), under its mask, and is retrained with
+//! its pruned tokens absent from the sequence; the best on dev goes on.
+
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use xprompt::engine::{Answers, TaskError};
+use xprompt::prompt::{
+    DataSource, FORMAT, Golden, Manifest, Prompt, PromptError, PromptFile, Stage as History, TaskSpec,
+    keep_top_pieces, keep_top_tokens,
+};
+use xprompt::runtime::RuntimeError;
+use xprompt::task::{TemplateError, TokenizerError};
+
+use crate::data::{DataError, Dataset, Example, Reader};
+use crate::evaluate::{EvaluateError, Evaluator, Metrics};
+use crate::importance::{Importance, importance};
+use crate::initialize::initialize;
+use crate::progress::Progress;
+use crate::setup::Setup;
+use crate::task_file::{TaskFile, Tuning};
+use crate::tuner::Tuner;
+use crate::tuning::{Best, Stage};
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum MethodError {
+    /// The data is not usable.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The template is malformed.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The labels cannot be told apart.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// ONNX Runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// An evaluation failed.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The prompt is not one that a server would load.
+    #[error("the trained prompt is not valid: {0}")]
+    Prompt(#[from] PromptError),
+    /// The pieces do not divide the model's width.
+    #[error("pruning.pieces is {pieces}, which does not divide d_model {d_model}")]
+    Pieces {
+        /// Pieces asked for.
+        pieces: usize,
+        /// The model's width.
+        d_model: usize,
+    },
+    /// Examples longer than the frozen model can be given as prompt and text.
+    #[error("no prompt came out of the search: no ratio was tried")]
+    NoCandidate,
+}
+
+/// What a run found, as `summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The frozen model.
+    pub base_model: String,
+    /// The seed.
+    pub seed: u64,
+    /// The metric that choices were made by.
+    pub metric: &'static str,
+    /// Accuracy of always answering the most frequent label, by split.
+    pub majority: Map<String, Value>,
+    /// The data used.
+    pub data: Vec<DataSource>,
+    /// Metrics after each stage and what was left.
+    pub stages: Vec<StageSummary>,
+    /// Every ratio that was tried.
+    pub search: Vec<Trial>,
+    /// Wall time of the whole run.
+    pub seconds: f64,
+}
+
+/// A stage and how long it took. (The prompt file leaves the time out: a run that repeats gives the same file.)
+#[derive(Clone, Debug, Serialize)]
+pub struct StageSummary {
+    /// What was left, and the metrics.
+    #[serde(flatten)]
+    pub stage: History,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// One ratio that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    /// `token` or `piece`.
+    pub level: &'static str,
+    /// The share that was pruned.
+    pub ratio: f64,
+    /// Tokens left.
+    pub tokens: usize,
+    /// Pieces left.
+    pub pieces: usize,
+    /// The metric on dev before retraining.
+    pub dev_pruned: f64,
+    /// The metric on dev after rewinding and retraining.
+    pub dev_rewound: f64,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The prompt with its manifest.
+    pub file: PromptFile,
+    /// What was found on the way.
+    pub summary: Summary,
+}
+
+/// Golden examples that a prompt file carries.
+const GOLDEN: usize = 8;
+
+/// Runs the method on a task.
+///
+/// # Errors
+/// If the data or the task is not usable, or ONNX Runtime fails.
+pub fn run(
+    setup: &mut Setup,
+    task: &TaskFile,
+    seed: u64,
+    progress: &Progress,
+) -> Result<Outcome, MethodError> {
+    let start = Instant::now();
+    let d_model = setup.base.d_model;
+    if !d_model.is_multiple_of(task.pruning.pieces.max(1)) || task.pruning.pieces == 0 {
+        return Err(MethodError::Pieces { pieces: task.pruning.pieces, d_model });
+    }
+    let spec = task.spec();
+    let answers = Answers::new(&spec.output, &setup.tokenizer, setup.model.config())?;
+    let sets = Sets::read(task, &spec, setup)?;
+    sets.announce(&answers, progress);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let rows = initialize(
+        task.tuning.initialization,
+        task.tuning.prompt_tokens,
+        &task.task.labels,
+        setup.model.checkpoint(),
+        &setup.tokenizer,
+        &mut rng,
+    )?;
+    let initial = Prompt::dense(d_model, task.pruning.pieces, rows);
+    let evaluator = Evaluator::new(&answers, &setup.model, &setup.tokenizer, &mut setup.scorer)?;
+    let mut run = Run {
+        task,
+        sets: &sets,
+        tuner: Tuner::new(&setup.model, &answers)?,
+        evaluator,
+        progress,
+        seed,
+        stages: Vec::new(),
+        search: Vec::new(),
+    };
+    let best = run.method(&initial)?;
+    let golden = run.golden(&best.prompt)?;
+    let Run { stages, search, .. } = run;
+    let token_importance = Some(best.importance.tokens.clone());
+    let piece_importance = Some(best.importance.pieces.clone());
+    let manifest = Manifest {
+        format: FORMAT,
+        producer: concat!("xprompt-trainer ", env!("CARGO_PKG_VERSION")).into(),
+        tokens: best.prompt.tokens(),
+        pieces: best.prompt.pieces(),
+        d_model,
+        base_model: setup.base.model.clone(),
+        tokenizer: setup.base.tokenizer.clone(),
+        task: spec,
+        history: stages.iter().map(|summary| summary.stage.clone()).collect(),
+        seed,
+        data: sets.sources(),
+        golden,
+    };
+    let summary = Summary {
+        base_model: setup.base.model.name.clone(),
+        seed,
+        metric: best.metric,
+        majority: sets.majority(&answers),
+        data: sets.sources(),
+        stages,
+        search,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    let file = PromptFile { manifest, prompt: best.prompt, token_importance, piece_importance };
+    Ok(Outcome { file, summary })
+}
+
+/// The task's data.
+struct Sets {
+    train: Dataset,
+    dev: Dataset,
+    test: Option<Dataset>,
+}
+
+// === impl Sets ===
+
+impl Sets {
+    fn read(task: &TaskFile, spec: &TaskSpec, setup: &Setup) -> Result<Self, MethodError> {
+        let eos = setup.model.config().eos_token_id;
+        let reader = Reader::new(spec, &task.data.label, &setup.tokenizer, eos)?;
+        let test = task.data.test.as_ref().map(|path| reader.read(path, task.data.test_rows)).transpose()?;
+        Ok(Self {
+            train: reader.read(&task.data.train, task.data.train_rows)?,
+            dev: reader.read(&task.data.dev, task.data.dev_rows)?,
+            test,
+        })
+    }
+
+    fn splits(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
+        let splits = [("train", Some(&self.train)), ("dev", Some(&self.dev)), ("test", self.test.as_ref())];
+        splits.into_iter().filter_map(|(name, set)| Some((name, set?)))
+    }
+
+    fn sources(&self) -> Vec<DataSource> {
+        self.splits().map(|(name, set)| set.source(name)).collect()
+    }
+
+    fn majority(&self, answers: &Answers) -> Map<String, Value> {
+        let share = |set: &Dataset| set.majority(answers);
+        self.splits().filter_map(|(name, set)| Some((name.to_owned(), json!(share(set)?)))).collect()
+    }
+
+    fn announce(&self, answers: &Answers, progress: &Progress) {
+        for (name, set) in self.splits() {
+            let majority = set.majority(answers).map_or(String::new(), |share| {
+                format!(", always the most frequent label: {:.1} %", 100.0 * share)
+            });
+            let cut = match set.truncated {
+                0 => String::new(),
+                rows => format!(", {rows} cut to the longest length"),
+            };
+            progress.line(&format!("{name:<22} {:>6} rows{majority}{cut}", set.examples.len()));
+        }
+    }
+}
+
+/// The state of a run.
+struct Run<'a, 'm> {
+    task: &'a TaskFile,
+    sets: &'a Sets,
+    tuner: Tuner<'m>,
+    evaluator: Evaluator<'m>,
+    progress: &'a Progress,
+    seed: u64,
+    stages: Vec<StageSummary>,
+    search: Vec<Trial>,
+}
+
+/// What the method found.
+struct Found {
+    prompt: Prompt,
+    importance: Importance,
+    metric: &'static str,
+}
+
+/// The best candidate of a level.
+struct Winner {
+    ratio: f64,
+    pruned: Prompt,
+    retrained: Best,
+}
+
+// === impl Run ===
+
+impl Run<'_, '_> {
+    fn method(&mut self, initial: &Prompt) -> Result<Found, MethodError> {
+        let start = Instant::now();
+        let tuned = self.tune("tuning", initial, &self.task.tuning, 1)?;
+        self.record("tuned", &tuned.prompt, None, tuned.steps, start)?;
+
+        let start = Instant::now();
+        let scores = self.score(&tuned.prompt)?;
+        let by_token = |ratio| keep_top_tokens(&tuned.prompt, &scores.tokens, ratio);
+        let tokens = self.search("token", &tuned.prompt, &self.task.pruning.token_ratios, by_token)?;
+        self.record("token_pruned", &tokens.pruned, Some(tokens.ratio), 0, start)?;
+
+        let start = Instant::now();
+        let piece_scores = self.score(&tokens.pruned)?;
+        let by_piece = |ratio| keep_top_pieces(&tokens.pruned, &piece_scores.pieces, ratio);
+        let pieces = self.search("piece", &tokens.pruned, &self.task.pruning.piece_ratios, by_piece)?;
+        self.record("piece_pruned", &pieces.pruned, Some(pieces.ratio), 0, start)?;
+
+        let start = Instant::now();
+        let Best { prompt, dev, steps, .. } = pieces.retrained;
+        self.record("rewound", &prompt, None, steps, start)?;
+        // every token's score is that of the tuned prompt; pieces of surviving tokens were scored again
+        let importance = Importance { tokens: scores.tokens, pieces: piece_scores.pieces };
+        Ok(Found { prompt, importance, metric: dev.primary_name() })
+    }
+
+    /// Tries every ratio: mask, rewind, retrain. The best on dev wins, of equal ones the smaller prompt.
+    fn search(
+        &mut self,
+        level: &'static str,
+        from: &Prompt,
+        ratios: &[f64],
+        mask: impl Fn(f64) -> Vec<bool>,
+    ) -> Result<Winner, MethodError> {
+        let recipe = self.task.retuning();
+        let mut winner: Option<Winner> = None;
+        let mut ratios = ratios.to_vec();
+        ratios.sort_by(f64::total_cmp);
+        for (i, ratio) in ratios.into_iter().enumerate() {
+            let start = Instant::now();
+            let pruned = from.masked(&mask(ratio));
+            let before = self.evaluator.metrics(pruned.rows(), &self.sets.dev.examples)?;
+            let stream = if level == "token" { 100 } else { 200 } + i as u64;
+            let name = format!("{level} pruning {:.0} %", 100.0 * ratio);
+            let retrained = self.tune(&name, &pruned, &recipe, stream)?;
+            let trial = Trial {
+                level,
+                ratio,
+                tokens: pruned.kept_token_count(),
+                pieces: pruned.kept_piece_count(),
+                dev_pruned: before.primary(),
+                dev_rewound: retrained.dev.primary(),
+                steps: retrained.steps,
+                seconds: start.elapsed().as_secs_f64(),
+            };
+            self.progress.line(&format!(
+                "{name:<22} {:>2} tokens, {:>3} pieces left; dev {:.1} %, rewound and retrained {:.1} %",
+                trial.tokens,
+                trial.pieces,
+                100.0 * trial.dev_pruned,
+                100.0 * trial.dev_rewound,
+            ));
+            self.search.push(trial);
+            let best = winner.as_ref().map_or(f64::NEG_INFINITY, |winner| winner.retrained.dev.primary());
+            if retrained.dev.primary() >= best {
+                winner = Some(Winner { ratio, pruned, retrained });
+            }
+        }
+        winner.ok_or(MethodError::NoCandidate)
+    }
+
+    fn tune(
+        &mut self,
+        name: &str,
+        prompt: &Prompt,
+        recipe: &Tuning,
+        stream: u64,
+    ) -> Result<Best, MethodError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(stream);
+        let mut stage = Stage {
+            tuner: &mut self.tuner,
+            evaluator: &mut self.evaluator,
+            train: &self.sets.train.examples,
+            dev: &self.sets.dev.examples,
+            progress: self.progress,
+        };
+        Ok(stage.tune(name, prompt, recipe, rng)?)
+    }
+
+    fn score(&mut self, prompt: &Prompt) -> Result<Importance, MethodError> {
+        let train = &self.sets.train.examples;
+        let rows = self.task.pruning.importance_rows.min(train.len());
+        // evenly spread over the file, which may be sorted
+        let chosen: Vec<&Example> = (0..rows).map(|i| &train[i * train.len() / rows]).collect();
+        let bar = self.progress.bar("scoring importance", rows, "rows");
+        let batch = self.task.tuning.batch_size;
+        let scores = importance(prompt, &chosen, batch, &mut self.tuner, |rows| bar.inc(rows as u64))?;
+        bar.finish_and_clear();
+        Ok(scores)
+    }
+
+    fn record(
+        &mut self,
+        name: &str,
+        prompt: &Prompt,
+        ratio: Option<f64>,
+        steps: usize,
+        start: Instant,
+    ) -> Result<(), MethodError> {
+        let dev = self.evaluator.metrics(prompt.rows(), &self.sets.dev.examples)?;
+        let test = match &self.sets.test {
+            Some(test) => Some(self.evaluator.metrics(prompt.rows(), &test.examples)?),
+            None => None,
+        };
+        let percent = |metrics: &Metrics| 100.0 * metrics.primary();
+        let on_test = test.as_ref().map_or(String::new(), |test| format!(", test {:.1} %", percent(test)));
+        self.progress.line(&format!(
+            "{:<22} {} dev {:.1} %{on_test}; {} of {} tokens, {} of {} pieces, {} parameters",
+            name.replace('_', " "),
+            dev.primary_name(),
+            percent(&dev),
+            prompt.kept_token_count(),
+            prompt.tokens(),
+            prompt.kept_piece_count(),
+            prompt.piece_mask().len(),
+            prompt.parameters(),
+        ));
+        let stage = History {
+            name: name.into(),
+            tokens: prompt.kept_token_count(),
+            pieces: prompt.kept_piece_count(),
+            parameters: prompt.parameters(),
+            ratio,
+            steps,
+            dev: dev.to_json(),
+            test: test.map(|test| test.to_json()).unwrap_or_default(),
+        };
+        self.stages.push(StageSummary { stage, seconds: start.elapsed().as_secs_f64() });
+        Ok(())
+    }
+
+    /// The first dev examples with the answers that a server has to repeat.
+    fn golden(&mut self, prompt: &Prompt) -> Result<Vec<Golden>, MethodError> {
+        let examples = &self.sets.dev.examples[..GOLDEN.min(self.sets.dev.examples.len())];
+        let scores = self.evaluator.scores(prompt.rows(), examples)?;
+        let texts = self.evaluator.texts(prompt.rows(), examples)?;
+        let golden = examples.iter().enumerate().map(|(i, example)| Golden {
+            input: Value::Object(example.input.clone()),
+            scores: scores.get(i).cloned().unwrap_or_default(),
+            text: texts.get(i).cloned(),
+        });
+        Ok(golden.collect())
+    }
+}

@@ -1,0 +1,166 @@
+//! The method end to end on a small task with the bundled model, by the library and by the command line.
+#![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use xprompt::prompt::{Limits, PromptFile};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn model() -> PathBuf {
+    root().join("models/t5-nano")
+}
+
+fn trainer(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xprompt-trainer"))
+        .args(args)
+        .env("XPROMPT_MODEL", model())
+        .env("XPROMPT_THREADS", "2")
+        .current_dir(root())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder with a little sentiment data and a task file of few steps.
+fn task(recipe: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let praise = ["lovely", "great", "fine", "superb"];
+    let blame = ["awful", "dull", "bad", "dreadful"];
+    let things = ["film", "meal", "book", "song", "trip", "show"];
+    let rows: Vec<String> = (0..48)
+        .map(|i| {
+            let (words, label) = if i % 2 == 0 { (praise, "good") } else { (blame, "poor") };
+            let text = format!("a {} {}", words[i / 2 % 4], things[i / 3 % 6]);
+            json!({"text": text, "label": label, "words": label}).to_string()
+        })
+        .collect();
+    std::fs::write(folder.path().join("train.jsonl"), rows[..32].join("\n")).unwrap();
+    std::fs::write(folder.path().join("dev.jsonl"), rows[32..].join("\n")).unwrap();
+    let data = "[data]\ntrain = 'train.jsonl'\ndev = 'dev.jsonl'\ntest = 'dev.jsonl'\n";
+    std::fs::write(folder.path().join("task.toml"), format!("{data}{recipe}")).unwrap();
+    folder
+}
+
+const LABELS: &str = "
+[task]
+template = 'review: {text}'
+labels = [{ name = 'good', words = 'positive' }, { name = 'poor', words = 'negative' }]
+[tuning]
+batch_size = 8
+max_steps = 6
+evaluate_every = 3
+[pruning]
+token_ratios = [0.4]
+piece_ratios = [0.5]
+importance_rows = 20
+[rewinding]
+max_steps = 3
+";
+
+fn run(folder: &Path, out: &str, seed: &str) -> PathBuf {
+    let (task, out) = (folder.join("task.toml"), folder.join(out));
+    let output = trainer(&["run", task.to_str().unwrap(), "--out", out.to_str().unwrap(), "--seed", seed]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    out
+}
+
+#[test]
+fn a_run_gives_a_pruned_prompt_that_eval_measures_alike() {
+    let folder = task(LABELS);
+    let out = run(folder.path(), "out", "1");
+    let path = out.join("prompt.safetensors");
+    let (file, _) = PromptFile::read(&path, &Limits::default()).unwrap();
+    assert_eq!((file.prompt.tokens(), file.prompt.kept_token_count()), (20, 12));
+    assert_eq!((file.prompt.kept_piece_count(), file.prompt.rows().len()), (12 * 8, 12 * 256));
+    assert_eq!(file.manifest.golden.len(), 8);
+
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
+    let names: Vec<&str> =
+        summary["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tuned", "token_pruned", "piece_pruned", "rewound"]);
+    let last = &summary["stages"][3];
+    assert_eq!((last["tokens"].as_u64(), last["pieces"].as_u64()), (Some(12), Some(96)));
+    assert_eq!(last["parameters"].as_u64(), Some(96 * 16));
+    assert!(last["seconds"].is_number() && summary["majority"]["dev"].as_f64() == Some(0.5));
+
+    let data = folder.path().join("dev.jsonl");
+    let args = ["eval", path.to_str().unwrap(), "--data", data.to_str().unwrap(), "--json"];
+    let report: Value = serde_json::from_slice(&trainer(&args).stdout).unwrap();
+    assert_eq!(report["metrics"], last["test"], "what the trainer measured is what eval measures");
+
+    let shown = text(&trainer(&["inspect", path.to_str().unwrap()]).stdout);
+    assert!(shown.contains("12 of 20 (60 %)") && shown.contains("good (\"positive\")"), "{shown}");
+}
+
+#[test]
+fn a_seed_repeats_a_run_byte_for_byte() {
+    let folder = task(LABELS);
+    let prompt =
+        |out: &str, seed| std::fs::read(run(folder.path(), out, seed).join("prompt.safetensors")).unwrap();
+    let first = prompt("a", "5");
+    assert_eq!(first, prompt("b", "5"));
+    assert_ne!(first, prompt("c", "6"));
+}
+
+#[test]
+fn a_free_text_task_runs_through_all_stages() {
+    let recipe = LABELS
+        .replace(
+            "labels = [{ name = 'good', words = 'positive' }, { name = 'poor', words = 'negative' }]",
+            "max_new_tokens = 4",
+        )
+        .replace("template = 'review: {text}'", "template = '{text}'");
+    let folder = task(&recipe);
+    let out = run(folder.path(), "out", "1");
+    let (file, _) = PromptFile::read(&out.join("prompt.safetensors"), &Limits::default()).unwrap();
+    assert!(file.manifest.golden.iter().all(|golden| golden.text.is_some()));
+    assert!(file.manifest.history[3].dev.contains_key("exact_match"));
+}
+
+#[test]
+fn mistakes_are_one_clear_line_that_names_the_place() {
+    let folder = task(LABELS);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let out = at("out");
+    std::fs::write(
+        at("wrong.jsonl"),
+        "{\"text\": \"x\", \"label\": \"good\"}\n{\"text\": \"x\", \"label\": \"odd\"}\n",
+    )
+    .unwrap();
+    std::fs::write(at("torn.jsonl"), "{\"text\": \"x\", \"lab").unwrap();
+    for (from, to, words) in [
+        ("train.jsonl", "missing.jsonl", "missing.jsonl: No such file"),
+        ("train.jsonl", "wrong.jsonl", "wrong.jsonl:2: label is \"odd\"; the task's labels are good, poor"),
+        ("train.jsonl", "torn.jsonl", "torn.jsonl:1:"),
+        ("{text}", "{body}", "the input has no field \"body\""),
+        ("max_steps = 6", "max_step = 6", "unknown field `max_step`"),
+        ("'negative'", "'positive'", "words of the same tokens"),
+    ] {
+        let task = std::fs::read_to_string(at("task.toml")).unwrap().replacen(from, to, 1);
+        std::fs::write(at("wrong.toml"), task).unwrap();
+        let output = trainer(&["run", &at("wrong.toml"), "--out", &out]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(words), "{error} names {words}");
+    }
+    assert!(!Path::new(&out).exists(), "a failed run leaves nothing behind");
+}
+
+#[test]
+fn a_graph_can_be_written_for_inspection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tuning.onnx");
+    let output = trainer(&["graph", "tuning-labels", "--out", path.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let size = std::fs::metadata(path).unwrap().len();
+    assert!((50_000..1_000_000).contains(&size), "{size} bytes: weights stay outside");
+}

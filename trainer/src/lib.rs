@@ -6,6 +6,7 @@
 //! | [`task_file`] | what a task file may say |
 //! | [`data`] | labelled rows as token ids |
 //! | [`tuner`] | losses and prompt gradients of a batch, by the tuning graph |
+//! | [`plan`] | how many examples a run holds |
 //! | [`optimizer`] | Adafactor |
 //! | [`batches`] | shuffled batches of similar length |
 //! | [`evaluate`] | metrics, by the engine's own scoring |
@@ -23,6 +24,7 @@ pub mod importance;
 pub mod initialize;
 pub mod method;
 pub mod optimizer;
+pub mod plan;
 pub mod progress;
 pub mod setup;
 pub mod task_file;

@@ -24,7 +24,7 @@ use crate::importance::{Importance, importance};
 use crate::initialize::initialize;
 use crate::progress::Progress;
 use crate::setup::Setup;
-use crate::task_file::{TaskFile, Tuning};
+use crate::task_file::TaskFile;
 use crate::tuner::Tuner;
 use crate::tuning::{Best, Stage};
 
@@ -81,7 +81,7 @@ pub struct Summary {
     /// Metrics after each stage and what was left.
     pub stages: Vec<StageSummary>,
     /// Every ratio that was tried.
-    pub search: Vec<Trial>,
+    pub search: Search,
     /// Wall time of the whole run.
     pub seconds: f64,
 }
@@ -111,9 +111,16 @@ pub struct Trial {
     pub dev_pruned: f64,
     /// The metric on dev after rewinding and retraining.
     pub dev_rewound: f64,
-    /// Optimizer steps.
+    /// Optimizer steps that it took before it ended or was dropped.
     pub steps: usize,
-    /// Wall time.
+}
+
+/// The search of both levels.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Search {
+    /// Every ratio that was tried.
+    pub trials: Vec<Trial>,
+    /// Wall time of retraining all of them.
     pub seconds: f64,
 }
 
@@ -167,7 +174,7 @@ pub fn run(
         progress,
         seed,
         stages: Vec::new(),
-        search: Vec::new(),
+        search: Search::default(),
     };
     let best = run.method(&initial)?;
     let golden = run.golden(&best.prompt)?;
@@ -260,7 +267,7 @@ struct Run<'a, 'm> {
     progress: &'a Progress,
     seed: u64,
     stages: Vec<StageSummary>,
-    search: Vec<Trial>,
+    search: Search,
 }
 
 /// What the method found.
@@ -279,10 +286,11 @@ struct Winner {
 
 // === impl Run ===
 
-impl Run<'_, '_> {
+impl<'m> Run<'_, 'm> {
     fn method(&mut self, initial: &Prompt) -> Result<Found, MethodError> {
         let start = Instant::now();
-        let tuned = self.tune("tuning", initial, &self.task.tuning, 1)?;
+        let (recipe, rng) = (&self.task.tuning, self.stream(1));
+        let tuned = self.stage().tune("tuning", initial, recipe, rng)?;
         self.record("tuned", &tuned.prompt, None, tuned.steps, start)?;
 
         let start = Instant::now();
@@ -305,7 +313,8 @@ impl Run<'_, '_> {
         Ok(Found { prompt, importance, metric: dev.primary_name() })
     }
 
-    /// Tries every ratio: mask, rewind, retrain. The best on dev wins, of equal ones the smaller prompt.
+    /// Tries every ratio: mask, rewind, retrain, all side by side. The best on dev wins, of equal ones the smaller
+    /// prompt.
     fn search(
         &mut self,
         level: &'static str,
@@ -313,60 +322,64 @@ impl Run<'_, '_> {
         ratios: &[f64],
         mask: impl Fn(f64) -> Vec<bool>,
     ) -> Result<Winner, MethodError> {
+        let start = Instant::now();
         let recipe = self.task.retuning();
-        let mut winner: Option<Winner> = None;
-        let mut ratios = ratios.to_vec();
-        ratios.sort_by(f64::total_cmp);
-        for (i, ratio) in ratios.into_iter().enumerate() {
-            let start = Instant::now();
-            let pruned = from.masked(&mask(ratio));
-            let before = self.evaluator.metrics(pruned.rows(), &self.sets.dev.examples)?;
-            let stream = if level == "token" { 100 } else { 200 } + i as u64;
-            let name = format!("{level} pruning {:.0} %", 100.0 * ratio);
-            let retrained = self.tune(&name, &pruned, &recipe, stream)?;
+        let pruned: Vec<Prompt> = ratios.iter().map(|&ratio| from.masked(&mask(ratio))).collect();
+        let before = pruned
+            .iter()
+            .map(|prompt| self.evaluator.metrics(prompt.rows(), &self.sets.dev.examples))
+            .collect::<Result<Vec<_>, _>>()?;
+        let rng = self.stream(if level == "token" { 2 } else { 3 });
+        let halving = self.task.pruning.successive_halving;
+        let name = format!("{level} pruning");
+        let retrained = self.stage().race(&name, &pruned, &recipe, halving, rng)?;
+        for ((&ratio, before), best) in ratios.iter().zip(&before).zip(&retrained) {
             let trial = Trial {
                 level,
                 ratio,
-                tokens: pruned.kept_token_count(),
-                pieces: pruned.kept_piece_count(),
+                tokens: best.prompt.kept_token_count(),
+                pieces: best.prompt.kept_piece_count(),
                 dev_pruned: before.primary(),
-                dev_rewound: retrained.dev.primary(),
-                steps: retrained.steps,
-                seconds: start.elapsed().as_secs_f64(),
+                dev_rewound: best.dev.primary(),
+                steps: best.steps,
             };
             self.progress.line(&format!(
-                "{name:<22} {:>2} tokens, {:>3} pieces left; dev {:.1} %, rewound and retrained {:.1} %",
+                "{:<22} {:>2} tokens, {:>3} pieces left; dev {:.1} %, rewound and retrained {:.1} % ({} steps)",
+                format!("{level} pruning {:.0} %", 100.0 * ratio),
                 trial.tokens,
                 trial.pieces,
                 100.0 * trial.dev_pruned,
                 100.0 * trial.dev_rewound,
+                trial.steps,
             ));
-            self.search.push(trial);
-            let best = winner.as_ref().map_or(f64::NEG_INFINITY, |winner| winner.retrained.dev.primary());
-            if retrained.dev.primary() >= best {
-                winner = Some(Winner { ratio, pruned, retrained });
-            }
+            self.search.trials.push(trial);
         }
-        winner.ok_or(MethodError::NoCandidate)
+        self.search.seconds += start.elapsed().as_secs_f64();
+        let candidates = ratios.iter().zip(pruned).zip(retrained);
+        candidates
+            .map(|((&ratio, pruned), retrained)| Winner { ratio, pruned, retrained })
+            .max_by(|a, b| {
+                let by_metric = a.retrained.dev.primary().total_cmp(&b.retrained.dev.primary());
+                by_metric.then(b.pruned.parameters().cmp(&a.pruned.parameters()))
+            })
+            .ok_or(MethodError::NoCandidate)
     }
 
-    fn tune(
-        &mut self,
-        name: &str,
-        prompt: &Prompt,
-        recipe: &Tuning,
-        stream: u64,
-    ) -> Result<Best, MethodError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(stream);
-        let mut stage = Stage {
+    fn stage(&mut self) -> Stage<'_, 'm> {
+        Stage {
             tuner: &mut self.tuner,
             evaluator: &mut self.evaluator,
             train: &self.sets.train.examples,
             dev: &self.sets.dev.examples,
             progress: self.progress,
-        };
-        Ok(stage.tune(name, prompt, recipe, rng)?)
+        }
+    }
+
+    /// The random numbers of a stage: they do not depend on how many others were drawn.
+    fn stream(&self, stream: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(stream);
+        rng
     }
 
     fn score(&mut self, prompt: &Prompt) -> Result<Importance, MethodError> {

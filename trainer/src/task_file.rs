@@ -170,12 +170,21 @@ pub struct Pruning {
     pub piece_ratios: Vec<f64>,
     /// Train rows over which importance is averaged; by default all, at most 2,048.
     pub importance_rows: usize,
+    /// Whether ratios that fall behind are dropped before they took all steps (successive halving); without it every
+    /// ratio takes all steps, as in the paper.
+    pub successive_halving: bool,
 }
 
 impl Default for Pruning {
     fn default() -> Self {
         let tenths: Vec<f64> = (1..10).map(|tenth| f64::from(tenth) / 10.0).collect();
-        Self { pieces: 16, token_ratios: tenths.clone(), piece_ratios: tenths, importance_rows: 2048 }
+        Self {
+            pieces: 16,
+            token_ratios: tenths.clone(),
+            piece_ratios: tenths,
+            importance_rows: 2048,
+            successive_halving: true,
+        }
     }
 }
 

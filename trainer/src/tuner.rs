@@ -9,6 +9,7 @@ use xprompt::t5::{Buckets, graphs};
 use xprompt::task::LabelTrie;
 
 use crate::data::Target;
+use crate::plan::examples_per_run;
 
 /// Takes a candidate out of the running.
 const OUT: f32 = -1e9;
@@ -55,11 +56,31 @@ impl<'m> Tuner<'m> {
         Ok(Self { model, answers, session })
     }
 
-    /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts.
+    /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts; one
+    /// that is too large for the memory is run in parts, examples of similar length together.
     ///
     /// # Errors
     /// If ONNX Runtime fails.
     pub fn contributions(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
+        let d_model = self.model.config().d_model;
+        let length = |example: &Tuned<'_>| example.source.length(d_model);
+        let longest = examples.iter().map(length).max().unwrap_or(0);
+        let part = examples_per_run(self.model.config(), longest);
+        if examples.len() <= part {
+            return self.run(examples);
+        }
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by_key(|&i| length(&examples[i]));
+        let mut results: Vec<(usize, Contribution)> = Vec::with_capacity(examples.len());
+        for part in order.chunks(part) {
+            let chosen: Vec<Tuned<'_>> = part.iter().map(|&i| examples[i]).collect();
+            results.extend(part.iter().copied().zip(self.run(&chosen)?));
+        }
+        results.sort_by_key(|&(i, _)| i);
+        Ok(results.into_iter().map(|(_, contribution)| contribution).collect())
+    }
+
+    fn run(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
         let config = self.model.config();
         let d = config.d_model;
         let sources: Vec<Source<'_>> = examples.iter().map(|example| example.source).collect();

@@ -3,6 +3,7 @@
 
 mod base;
 mod batch;
+mod choose;
 mod generator;
 mod ready;
 mod scheduler;

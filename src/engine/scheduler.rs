@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::choose::choose;
 use super::generator::{Generated, Generation, Generator};
 use super::ready::{Answers, ReadyTask};
 use super::{Scorer, Source};
@@ -184,7 +185,7 @@ impl Engine {
         request: Request,
     ) -> Result<oneshot::Receiver<Result<Reply, EngineError>>, EngineError> {
         let (reply, receiver) = oneshot::channel();
-        let queue = self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = queue.as_ref().ok_or(EngineError::Stopped)?;
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.options.max_queue {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -200,7 +201,7 @@ impl Engine {
     /// Whether the thread works. If it does not and nobody stopped it, it panicked: no request will be answered.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
@@ -218,9 +219,8 @@ impl Engine {
 
     /// Takes no more requests, answers those that wait, and returns when the thread has ended.
     pub fn stop(&self) {
-        let poisoned = std::sync::PoisonError::into_inner;
-        drop(self.queue.lock().unwrap_or_else(poisoned).take());
-        if let Some(thread) = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // a panic of the thread has reached its clients as closed replies
             drop(thread.join());
         }
@@ -253,9 +253,6 @@ struct Running {
     since: Instant,
 }
 
-/// How long an idle thread sleeps before it looks whether it should stop.
-const IDLE: Duration = Duration::from_secs(1);
-
 // === impl Worker ===
 
 impl Worker {
@@ -284,10 +281,9 @@ impl Worker {
     /// Takes over all that was sent; sleeps if there is nothing to do. False when nothing can come any more.
     fn receive(&mut self) -> bool {
         if self.is_idle() {
-            match self.receiver.recv_timeout(IDLE) {
+            match self.receiver.recv() {
                 Ok(job) => self.sort_in(job),
-                Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvError) => return false,
             }
         }
         loop {
@@ -432,74 +428,5 @@ impl Job {
 fn fail(jobs: Vec<Job>, error: &RuntimeError) {
     for job in jobs {
         drop(job.reply.send(Err(EngineError::Failed(error.to_string()))));
-    }
-}
-
-/// Which of the waiting requests, given by their lengths in the order in which they came, make the next batch.
-///
-/// The first is always among them. The others are its neighbours in length, the nearer first, while the padded
-/// size and the padding stay within their budgets.
-fn choose(lengths: &[usize], options: &Options) -> Vec<usize> {
-    if lengths.is_empty() {
-        return Vec::new();
-    }
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&i| (lengths[i], i));
-    let oldest = order.iter().position(|&i| i == 0).expect("invariant: every request is in the order");
-    let (mut low, mut high) = (oldest, oldest + 1);
-    let mut tokens = lengths[0];
-    while high - low < options.max_batch.max(1) {
-        let shorter = low.checked_sub(1).map(|at| lengths[order[high - 1]] - lengths[order[at]]);
-        let longer = order.get(high).map(|&i| lengths[i] - lengths[order[high - 1]]);
-        // a shorter request is padded up; a longer one pads the whole batch
-        let grow_up = match (shorter, longer) {
-            (None, None) => break,
-            (Some(below), Some(above)) => above * (high - low) < below,
-            (below, _) => below.is_none(),
-        };
-        let longest = lengths[order[if grow_up { high } else { high - 1 }]];
-        let padded = longest * (high - low + 1);
-        tokens += lengths[order[if grow_up { high } else { low - 1 }]];
-        if padded > options.max_batch_tokens || (padded - tokens) * 100 > padded * options.max_padding {
-            break;
-        }
-        if grow_up { high += 1 } else { low -= 1 }
-    }
-    order[low..high].to_vec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn neighbours_in_length_ride_together() {
-        let options = Options { max_batch_tokens: 100, max_batch: 3, ..Options::default() };
-        let mut chosen = choose(&[20, 90, 21, 19, 22], &options);
-        chosen.sort_unstable();
-        assert_eq!(chosen, [0, 2, 3]);
-        assert_eq!(choose(&[500, 20], &options), [0], "a long request goes alone");
-        assert_eq!(choose(&[40, 20], &options), [0], "padding is no work to do");
-    }
-
-    proptest! {
-        #[test]
-        fn a_batch_holds_the_oldest_and_stays_within_its_budget(
-            lengths in prop::collection::vec(1usize..600, 1..80),
-            max_batch in 1usize..20,
-            max_batch_tokens in 1usize..5000,
-            max_padding in 0usize..100,
-        ) {
-            let options = Options { max_queue: 0, max_batch, max_batch_tokens, max_padding };
-            let chosen = choose(&lengths, &options);
-            prop_assert!(chosen.contains(&0));
-            prop_assert!(chosen.len() <= max_batch);
-            let longest = chosen.iter().map(|&i| lengths[i]).max().unwrap();
-            let padded = longest * chosen.len();
-            prop_assert!(chosen.len() == 1 || padded <= max_batch_tokens);
-            let padding = padded - chosen.iter().map(|&i| lengths[i]).sum::<usize>();
-            prop_assert!(padding * 100 <= padded * max_padding);
-        }
     }
 }

@@ -3,6 +3,8 @@
 
 /// Label scores and generated texts against Hugging Face transformers, alone and in batches.
 mod answers_reference;
+/// The prompts of this repository on the model of this repository.
+mod bundled_prompts;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.

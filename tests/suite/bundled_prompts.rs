@@ -1,0 +1,27 @@
+use xprompt::engine::{Answers, ReadyTask, Scorer, Source};
+use xprompt::prompt::{Limits, PromptFile};
+
+use crate::prompts::lab;
+use crate::support::root;
+
+#[test]
+fn the_bundled_prompts_repeat_their_golden_examples_on_the_bundled_model() {
+    let lab = lab();
+    let mut scorer = Scorer::new(&lab.model).unwrap();
+    for name in ["tweet-sentiment", "bbc-topics"] {
+        assert!(root().join(format!("prompts/tasks/{name}.toml")).exists(), "{name} says how it was made");
+        let path = root().join(format!("prompts/{name}.safetensors"));
+        let (file, version) = PromptFile::read(&path, &Limits::default()).unwrap();
+        file.verify(&lab.base).unwrap();
+        let task = ReadyTask::new(file, version, &lab.tokenizer, lab.model.config()).unwrap();
+        let Answers::Labels { trie, .. } = task.answers() else { panic!("{name} has labels") };
+        assert!(!task.manifest().golden.is_empty());
+        for golden in &task.manifest().golden {
+            let (text, _) = task.encode(&golden.input, &lab.tokenizer, true).unwrap();
+            let scores = scorer.score(&[(Source { prompt: task.rows(), text: &text }, trie)]).unwrap();
+            for (got, want) in scores[0].iter().zip(&golden.scores) {
+                assert!((got - want).abs() < 1e-3, "{name}: {got} against {want}");
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
@@ -232,7 +232,9 @@ fn a_kill_at_any_moment_of_writing_leaves_the_old_or_the_new_file() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !path.exists() {
+            assert!(Instant::now() < deadline, "the writer writes nothing");
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(5 + round * 3 % 17));

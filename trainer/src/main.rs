@@ -58,10 +58,10 @@ struct Run {
     /// The task file (TOML): data, template, labels, recipe.
     task: PathBuf,
     /// Folder for the results; it is made if it is missing.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "XPROMPT_OUT", value_name = "DIR")]
     out: PathBuf,
     /// Seed of everything random: the same seed on the same machine gives the same prompt, byte for byte.
-    #[arg(long, value_name = "N", default_value_t = 42)]
+    #[arg(long, env = "XPROMPT_SEED", value_name = "N", default_value_t = 42)]
     seed: u64,
     #[command(flatten)]
     model: ModelOptions,
@@ -72,7 +72,7 @@ struct Eval {
     /// The prompt file.
     prompt: PathBuf,
     /// Labelled rows (JSONL).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "XPROMPT_DATA", value_name = "FILE")]
     data: PathBuf,
     /// The key of a row that holds the label or the target text.
     #[arg(long, value_name = "KEY", default_value = "label")]

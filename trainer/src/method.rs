@@ -60,8 +60,8 @@ pub enum MethodError {
         /// The model's width.
         d_model: usize,
     },
-    /// Examples longer than the frozen model can be given as prompt and text.
-    #[error("no prompt came out of the search: no ratio was tried")]
+    /// A level of the search had no ratio to try.
+    #[error("no pruning ratio was tried; name at least one in pruning.token_ratios and pruning.piece_ratios")]
     NoCandidate,
 }
 

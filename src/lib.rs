@@ -7,6 +7,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`graph`] | typed ONNX graphs and reverse-mode gradients |
+//! | [`fingerprint`] | short names for bytes |
 //! | [`prompt`] | the XPrompt tensor: rows, masks, file format |
 //! | [`t5`] | the frozen model: configuration, mapped weights, its computation as graphs |
 //! | [`task`] | what makes text into a prediction: template, labels as a trie, metrics |
@@ -16,6 +17,7 @@
 //! | [`server`] | HTTP |
 
 pub mod engine;
+pub mod fingerprint;
 pub mod graph;
 pub mod prompt;
 pub mod runtime;

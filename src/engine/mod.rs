@@ -14,4 +14,4 @@ pub use batch::{DecoderBatch, Source, SourceBatch};
 pub use generator::{Finish, Generated, Generation, Generator};
 pub use ready::{Answers, InputError, ReadyTask, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};
-pub use scorer::Scorer;
+pub use scorer::{Scorer, competing_tokens};

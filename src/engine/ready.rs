@@ -154,14 +154,11 @@ impl ReadyTask {
         truncate: bool,
     ) -> Result<(Vec<u32>, bool), InputError> {
         let text = self.template.render(input)?;
-        let mut ids = tokenizer.source(&text)?;
         let limit = self.manifest.task.max_input_tokens;
-        let too_long = ids.len() > limit;
+        let (ids, tokens) = tokenizer.source_within(&text, limit)?;
+        let too_long = tokens > limit;
         if too_long && !truncate {
-            return Err(InputError::TooLong { tokens: ids.len(), limit });
-        }
-        if too_long {
-            truncate_source(&mut ids, limit);
+            return Err(InputError::TooLong { tokens, limit });
         }
         Ok((ids, too_long))
     }
@@ -185,18 +182,6 @@ impl Answers {
                 Ok(Self::Labels { names: labels.iter().map(|label| label.name.clone()).collect(), trie })
             }
             OutputSpec::Text { max_new_tokens } => Ok(Self::Text { max_new_tokens: *max_new_tokens }),
-        }
-    }
-}
-
-/// Cuts a source to `limit` tokens; its last token, the end token, stays last.
-fn truncate_source(ids: &mut Vec<u32>, limit: usize) {
-    if let Some(&end) = ids.last()
-        && ids.len() > limit
-    {
-        ids.truncate(limit.max(1));
-        if let Some(last) = ids.last_mut() {
-            *last = end;
         }
     }
 }

@@ -65,7 +65,8 @@ impl Scorer {
 }
 
 /// The tokens that compete anywhere in the tries, each once, in order.
-pub(super) fn competing_tokens<'a>(tries: impl Iterator<Item = &'a LabelTrie>) -> Vec<i64> {
+#[must_use]
+pub fn competing_tokens<'a>(tries: impl Iterator<Item = &'a LabelTrie>) -> Vec<i64> {
     let mut seen: Vec<*const LabelTrie> = Vec::new();
     let mut tokens: Vec<i64> = Vec::new();
     for trie in tries {

@@ -28,17 +28,6 @@ impl DType {
             Self::Bf16 => 16,
         }
     }
-
-    /// Bytes of one element.
-    #[must_use]
-    pub fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 | Self::F16 => 2,
-            Self::I64 => 8,
-            Self::Bool => 1,
-        }
-    }
 }
 
 /// An operator with its attributes. Each becomes exactly one ONNX node.

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest, Sha256};
+
+use crate::fingerprint;
 
 use super::{Base, FORMAT, Manifest, OutputSpec, Prompt};
 
@@ -175,7 +176,7 @@ impl PromptFile {
             let bytes = std::fs::metadata(path).map_err(io)?.len();
             return Err(PromptError::TooLarge { bytes, limit: limits.bytes });
         }
-        Ok((Self::from_bytes(&bytes, limits)?, version(&bytes)))
+        Ok((Self::from_bytes(&bytes, limits)?, fingerprint::of_bytes(&bytes)))
     }
 
     /// Checks the bytes of a file, as [`read`](Self::read) does.
@@ -269,7 +270,7 @@ impl PromptFile {
     pub fn write(&self, path: &Path) -> Result<String, PromptError> {
         let bytes = self.to_bytes()?;
         write_atomically(path, &bytes).map_err(|source| PromptError::Io { path: path.to_owned(), source })?;
-        Ok(version(&bytes))
+        Ok(fingerprint::of_bytes(&bytes))
     }
 }
 
@@ -291,10 +292,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
     file.persist(path).map_err(|error| error.error)?;
     std::fs::File::open(folder)?.sync_all()
-}
-
-fn version(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 // === checks ===

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{Activation, Config, ConfigError};
+use crate::fingerprint;
 use crate::graph::{DType, External, Graph, WeightSource};
 
 /// Why a model's folder cannot be used.
@@ -192,12 +193,6 @@ impl Checkpoint {
         self.required().keys().all(|name| self.places[name].dtype == DType::F32)
     }
 
-    /// Total bytes of the weights as stored.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.required().keys().map(|name| self.places[name].length).sum()
-    }
-
     /// A graph as an ONNX file's bytes, which runs as it is beside the checkpoint's files.
     #[must_use]
     pub fn onnx(&self, graph: &Graph) -> Vec<u8> {
@@ -317,7 +312,7 @@ impl Checkpoint {
                 hash.update(&bytes[start..(start + BLOCK).min(bytes.len())]);
             }
         }
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        fingerprint::of_hash(hash)
     }
 }
 

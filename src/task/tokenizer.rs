@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use crate::fingerprint;
 
 /// Why a tokenizer cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ impl Tokenizer {
         if largest as usize >= vocabulary {
             return Err(TokenizerError::Vocabulary { path, largest, vocabulary });
         }
-        let fingerprint = Sha256::digest(&bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = fingerprint::of_bytes(&bytes);
         Ok(Self { inner, eos, fingerprint })
     }
 
@@ -91,6 +91,20 @@ impl Tokenizer {
         let mut ids = self.words(text)?;
         ids.push(self.eos);
         Ok(ids)
+    }
+
+    /// As [`source`](Self::source), cut to `limit` tokens with the end token last, and how many there were before.
+    ///
+    /// # Errors
+    /// If the tokenizer fails on the text.
+    pub fn source_within(&self, text: &str, limit: usize) -> Result<(Vec<u32>, usize), TokenizerError> {
+        let mut ids = self.source(text)?;
+        let tokens = ids.len();
+        if tokens > limit {
+            ids.truncate(limit.saturating_sub(1));
+            ids.push(self.eos);
+        }
+        Ok((ids, tokens))
     }
 
     /// The text of generated ids; special tokens are left out.

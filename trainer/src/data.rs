@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use xprompt::engine::Answers;
+use xprompt::fingerprint;
 use xprompt::prompt::{DataSource, OutputSpec, TaskSpec};
 use xprompt::task::{Template, TemplateError, Tokenizer, TokenizerError};
 
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     pub fn read(&self, path: &Path, rows: Option<usize>) -> Result<Dataset, DataError> {
         let bytes =
             std::fs::read(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-        let fingerprint = Sha256::digest(&bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = fingerprint::of_bytes(&bytes);
         let mut set = Dataset { examples: Vec::new(), truncated: 0, fingerprint };
         let lines = bytes.split(|&byte| byte == b'\n').enumerate();
         let filled = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
@@ -168,13 +168,9 @@ impl<'a> Reader<'a> {
     ) -> Result<Example, DataError> {
         let misfit = |source| DataError::Row { path: path.to_owned(), line, source };
         let text = self.template.render_row(row).map_err(misfit)?;
-        let mut source = self.tokenizer.words(&text)?;
-        let limit = self.spec.max_input_tokens - 1;
-        if source.len() > limit {
-            *truncated += 1;
-            source.truncate(limit);
-        }
-        source.push(self.eos);
+        let limit = self.spec.max_input_tokens;
+        let (source, tokens) = self.tokenizer.source_within(&text, limit)?;
+        *truncated += usize::from(tokens > limit);
         let fields = self.template.fields().iter();
         let input = fields.map(|field| (field.clone(), row[field].clone())).collect();
         Ok(Example { input, source, target: self.target(row, path, line)? })

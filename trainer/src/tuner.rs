@@ -3,7 +3,7 @@
 //! One session serves batches of any shape. Sessions of fixed shapes were measured on a CPU: no faster a step,
 //! but each keeps its own buffers (4.1 GB for twelve lengths of short texts, against 0.7 GB).
 
-use xprompt::engine::{Answers, DecoderBatch, Source, SourceBatch};
+use xprompt::engine::{Answers, DecoderBatch, Source, SourceBatch, competing_tokens};
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
 use xprompt::t5::{Buckets, graphs};
 use xprompt::task::LabelTrie;
@@ -94,7 +94,10 @@ impl<'m> Tuner<'m> {
             |i| ways[i].tokens.iter().copied(),
             |_, position| position.checked_sub(1),
         );
-        let candidates = candidates(self.answers);
+        let candidates = match self.answers {
+            Answers::Labels { trie, .. } => competing_tokens([trie].into_iter()),
+            Answers::Text { .. } => Vec::new(),
+        };
         let mut targets = vec![-1; examples.len() * target];
         let mut competes = vec![OUT; examples.len() * target * candidates.len()];
         for (i, way) in ways.iter().enumerate() {
@@ -179,13 +182,4 @@ impl<'a> Way<'a> {
             competitors: Vec::new(),
         }
     }
-}
-
-/// The tokens that compete anywhere in the task, in order; for free text none are listed.
-fn candidates(answers: &Answers) -> Vec<i64> {
-    let Answers::Labels { trie, .. } = answers else { return Vec::new() };
-    let mut tokens: Vec<i64> = trie.candidates().iter().flatten().map(|&token| i64::from(token)).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
-    tokens
 }

@@ -13,7 +13,9 @@
 //! | [`initialize`] | where a prompt starts |
 //! | [`importance`] | what each token and piece contributes |
 //! | [`tuning`] | one stage of prompt tuning, kept at its best |
+//! | [`metric`] | what a task is measured by |
 //! | [`method`] | the whole method |
+//! | [`summary`] | what a run found, as a file |
 //! | [`setup`] | the loaded model that all of it works on |
 //! | [`progress`] | what a person sees meanwhile |
 
@@ -23,10 +25,12 @@ pub mod evaluate;
 pub mod importance;
 pub mod initialize;
 pub mod method;
+pub mod metric;
 pub mod optimizer;
 pub mod plan;
 pub mod progress;
 pub mod setup;
+pub mod summary;
 pub mod task_file;
 pub mod tuner;
 pub mod tuning;

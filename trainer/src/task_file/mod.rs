@@ -1,0 +1,159 @@
+//! What a task file (TOML) may say, and what holds where it is silent: the paper's settings.
+
+mod data;
+mod recipe;
+mod task;
+
+pub use data::Data;
+pub use recipe::{Initialization, Pruning, Rewinding, Tuning};
+pub use task::Task;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use xprompt::prompt::{OutputSpec, TaskSpec};
+
+/// Why a task file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskFileError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML of the expected form.
+    #[error("{path}: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        reason: String,
+    },
+    /// A setting is out of its range.
+    #[error("{path}: {wrong}")]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what is allowed.
+        wrong: Wrong,
+    },
+}
+
+/// A setting that is out of its range.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting} is {got}; {remedy}")]
+pub struct Wrong {
+    setting: &'static str,
+    got: String,
+    remedy: &'static str,
+}
+
+impl Wrong {
+    fn new(setting: &'static str, got: impl std::fmt::Debug, remedy: &'static str) -> Self {
+        Self { setting, got: format!("{got:?}"), remedy }
+    }
+}
+
+/// A task file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskFile {
+    /// Where the labelled rows are.
+    pub data: Data,
+    /// What makes a row into a prediction.
+    pub task: Task,
+    /// Stage one: prompt tuning.
+    #[serde(default)]
+    pub tuning: Tuning,
+    /// Hierarchical structured pruning.
+    #[serde(default)]
+    pub pruning: Pruning,
+    /// Retraining after rewinding.
+    #[serde(default)]
+    pub rewinding: Rewinding,
+}
+
+// === impl TaskFile ===
+
+impl TaskFile {
+    /// Reads a task file; data paths become relative to its folder.
+    ///
+    /// # Errors
+    /// If it is missing, malformed, or a setting is out of its range.
+    pub fn read(path: &Path) -> Result<Self, TaskFileError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TaskFileError::Read { path: path.to_owned(), source })?;
+        let mut file: Self = toml::from_str(&text)
+            .map_err(|error| TaskFileError::Parse { path: path.to_owned(), reason: error.to_string() })?;
+        let sections = [file.data.check(), file.task.check(), file.tuning.check(), file.pruning.check()];
+        for section in sections {
+            section.map_err(|wrong| TaskFileError::Setting { path: path.to_owned(), wrong })?;
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for data in [&mut file.data.train, &mut file.data.dev].into_iter().chain(&mut file.data.test) {
+            *data = folder.join(&data);
+        }
+        Ok(file)
+    }
+
+    /// The task as a prompt file states it.
+    #[must_use]
+    pub fn spec(&self) -> TaskSpec {
+        let output = match self.task.max_new_tokens {
+            Some(max_new_tokens) => OutputSpec::Text { max_new_tokens },
+            None => OutputSpec::Labels { labels: self.task.labels.clone() },
+        };
+        TaskSpec {
+            template: self.task.template.clone(),
+            output,
+            max_input_tokens: self.task.max_input_tokens,
+        }
+    }
+
+    /// The recipe of a retraining.
+    #[must_use]
+    pub fn retuning(&self) -> Tuning {
+        let mut recipe = self.tuning.clone();
+        recipe.max_steps = self.rewinding.max_steps.or(recipe.max_steps);
+        recipe.evaluate_every = self.rewinding.evaluate_every.or(recipe.evaluate_every);
+        recipe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<TaskFile, TaskFileError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("task.toml");
+        std::fs::write(&path, text).unwrap();
+        TaskFile::read(&path)
+    }
+
+    const MINIMAL: &str = "[data]\ntrain = 'a.jsonl'\ndev = 'b.jsonl'\n[task]\nlabels = [{ name = 'x', words = 'yes' }, { name = 'y', words = 'no' }]\n";
+
+    #[test]
+    fn silence_means_the_papers_settings() {
+        let file = parse(MINIMAL).unwrap();
+        assert_eq!((file.tuning.prompt_tokens, file.tuning.batch_size, file.tuning.epochs), (20, 16, 100));
+        assert_eq!((file.tuning.learning_rate, file.tuning.weight_decay), (0.3, 1e-5));
+        assert_eq!((file.pruning.pieces, file.pruning.token_ratios.len()), (16, 9));
+        assert_eq!(file.retuning(), file.tuning);
+    }
+
+    #[test]
+    fn mistakes_name_the_setting() {
+        for (more, words) in [
+            ("[tuning]\nlerning_rate = 1.0", "lerning_rate"),
+            ("[tuning]\nprompt_tokens = 0", "tuning.prompt_tokens is 0"),
+            ("[pruning]\ntoken_ratios = [1.0]", "pruning.token_ratios"),
+        ] {
+            let error = parse(&format!("{MINIMAL}{more}\n")).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,16 +1,18 @@
 //! What a task file (TOML) may say, and what holds where it is silent: the paper's settings.
 
 mod data;
+mod experiment;
 mod recipe;
 mod task;
 
 pub use data::Data;
+pub use experiment::{Controls, Selection};
 pub use recipe::{Initialization, Pruning, Rewinding, Tuning};
 pub use task::Task;
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use xprompt::prompt::{OutputSpec, TaskSpec};
 
 /// Why a task file cannot be used.
@@ -58,7 +60,7 @@ impl Wrong {
 }
 
 /// A task file.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskFile {
     /// Where the labelled rows are.
@@ -74,6 +76,12 @@ pub struct TaskFile {
     /// Retraining after rewinding.
     #[serde(default)]
     pub rewinding: Rewinding,
+    /// What choices are made by.
+    #[serde(default)]
+    pub selection: Selection,
+    /// What the result is compared with.
+    #[serde(default)]
+    pub controls: Controls,
 }
 
 // === impl TaskFile ===
@@ -88,7 +96,14 @@ impl TaskFile {
             .map_err(|source| TaskFileError::Read { path: path.to_owned(), source })?;
         let mut file: Self = toml::from_str(&text)
             .map_err(|error| TaskFileError::Parse { path: path.to_owned(), reason: error.to_string() })?;
-        let sections = [file.data.check(), file.task.check(), file.tuning.check(), file.pruning.check()];
+        let sections = [
+            file.data.check(),
+            file.task.check(),
+            file.tuning.check(),
+            file.pruning.check(),
+            file.selection.check(),
+            file.controls.check(),
+        ];
         for section in sections {
             section.map_err(|wrong| TaskFileError::Setting { path: path.to_owned(), wrong })?;
         }

@@ -16,7 +16,7 @@ pub enum Initialization {
 }
 
 /// `[tuning]`. Defaults are the paper's (section 4.3), where it gives them.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tuning {
     /// Soft prompt tokens (paper: 20).
@@ -56,7 +56,7 @@ impl Default for Tuning {
 }
 
 /// `[pruning]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pruning {
     /// Pieces a token is made of (paper: 16).
@@ -86,7 +86,7 @@ impl Default for Pruning {
 }
 
 /// `[rewinding]`: where it is silent, the recipe of `[tuning]`, as in the paper.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewinding {
     /// Ends each retraining earlier.

@@ -1,12 +1,12 @@
 //! `[task]`: what makes a row into a prediction.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use xprompt::prompt::Label;
 
 use super::Wrong;
 
 /// `[task]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     /// The text that the model reads, with the row's fields in braces.

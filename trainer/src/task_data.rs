@@ -1,0 +1,158 @@
+//! A task ready to be trained on: its rows as examples, parted into what is tuned on, chosen by and reported on.
+
+use serde_json::{Map, Value, json};
+use xprompt::engine::Answers;
+use xprompt::prompt::{DataSource, TaskSpec};
+
+use crate::data::{Dataset, Example, Reader, Target};
+use crate::error::RunError;
+use crate::metric::{Judged, Metric, Prediction};
+use crate::setup::Setup;
+use crate::task_file::TaskFile;
+
+/// A task ready to be trained on.
+#[derive(Debug)]
+pub struct TaskData {
+    /// The task's name: the stem of its file.
+    pub name: String,
+    /// Every setting.
+    pub file: TaskFile,
+    /// The task as a prompt file states it.
+    pub spec: TaskSpec,
+    /// What it answers with.
+    pub answers: Answers,
+    /// Examples to tune on.
+    pub train: Vec<Example>,
+    /// The part of dev that choices are made by.
+    pub choose: Vec<Example>,
+    /// The part of dev that nothing is chosen by.
+    pub report: Vec<Example>,
+    /// The test set.
+    pub test: Vec<Example>,
+    /// What it is measured by; choices are made by the first.
+    pub metrics: Vec<Metric>,
+    /// Where the rows come from.
+    pub sources: Vec<DataSource>,
+    /// Weight of each label in the loss.
+    pub weights: Option<Vec<f32>>,
+}
+
+// === impl TaskData ===
+
+impl TaskData {
+    /// Reads a task's data.
+    ///
+    /// # Errors
+    /// If the data does not fit the task, or dev is too small to be parted.
+    pub fn read(name: &str, file: TaskFile, setup: &Setup) -> Result<Self, RunError> {
+        let (pieces, d_model) = (file.pruning.pieces, setup.base.d_model);
+        if pieces == 0 || !d_model.is_multiple_of(pieces) {
+            return Err(RunError::Pieces { task: name.to_owned(), pieces, d_model });
+        }
+        let spec = file.spec();
+        let answers = Answers::new(&spec.output, &setup.tokenizer, setup.model.config())?;
+        let reader =
+            Reader::new(&spec, &file.data.label, &setup.tokenizer, setup.model.config().eos_token_id)?;
+        let train = reader.read(&file.data.train, file.data.train_rows)?;
+        let dev = reader.read(&file.data.dev, file.data.dev_rows)?;
+        let test = file.data.test.as_ref().map(|path| reader.read(path, file.data.test_rows)).transpose()?;
+        let sources = [("train", Some(&train)), ("dev", Some(&dev)), ("test", test.as_ref())]
+            .into_iter()
+            .filter_map(|(split, set)| Some(set?.source(split)))
+            .collect();
+        let metrics = match answers {
+            Answers::Labels { .. } => vec![Metric::Accuracy, Metric::MacroF1],
+            Answers::Text { .. } => vec![Metric::ExactMatch],
+        };
+        let share = file.selection.report_share;
+        let rows = dev.examples.len();
+        let (choose, report) = part(dev, share);
+        if choose.is_empty() || (report.is_empty() && (share > 0.0 || test.is_none())) {
+            return Err(RunError::Selection { task: name.to_owned(), rows, share });
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            spec,
+            answers,
+            train: train.examples,
+            choose,
+            report,
+            test: test.map(|test| test.examples).unwrap_or_default(),
+            metrics,
+            sources,
+            weights: None,
+            file,
+        })
+    }
+
+    /// Number of labels; 0 for free text.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        match &self.answers {
+            Answers::Labels { names, .. } => names.len(),
+            Answers::Text { .. } => 0,
+        }
+    }
+
+    /// Judges predictions for examples of this task.
+    #[must_use]
+    pub fn judge(&self, metric: Metric, predictions: &[Prediction], examples: &[Example]) -> Judged {
+        metric.judge(predictions, examples, self.classes())
+    }
+
+    /// An example's weight in the loss.
+    #[must_use]
+    pub fn weight(&self, example: &Example) -> f32 {
+        match (&self.weights, &example.target) {
+            (Some(weights), Target::Label(label)) => weights[*label],
+            _ => 1.0,
+        }
+    }
+
+    /// The parts that prompts are measured on, those that are not empty.
+    pub fn measured(&self) -> impl Iterator<Item = (&'static str, &[Example])> {
+        let parts = [("choose", &self.choose), ("report", &self.report), ("test", &self.test)];
+        parts
+            .into_iter()
+            .filter(|(_, examples)| !examples.is_empty())
+            .map(|(name, set)| (name, set.as_slice()))
+    }
+
+    /// All parts, those that are not empty.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &[Example])> {
+        std::iter::once(("train", self.train.as_slice())).chain(self.measured())
+    }
+
+    /// Accuracy of always answering a part's most frequent label, by part. Empty for free text.
+    #[must_use]
+    pub fn majority(&self) -> Map<String, Value> {
+        let share = |examples: &[Example]| {
+            let count = |label| examples.iter().filter(|e| e.target == Target::Label(label)).count();
+            let most = (0..self.classes()).map(count).max()?;
+            Some(most as f64 / examples.len() as f64)
+        };
+        self.parts().filter_map(|(name, part)| Some((name.to_owned(), json!(share(part)?)))).collect()
+    }
+}
+
+/// Parts dev evenly along its order within each label: every so many-th row of a label is reported on.
+fn part(dev: Dataset, share: f64) -> (Vec<Example>, Vec<Example>) {
+    let mut seen: Vec<(Target, f64)> = Vec::new();
+    dev.examples.into_iter().partition(|example| {
+        let label = match &example.target {
+            Target::Text { .. } => Target::Label(0),
+            label @ Target::Label(_) => label.clone(),
+        };
+        let at = seen.iter().position(|(known, _)| *known == label).unwrap_or_else(|| {
+            seen.push((label, 0.0));
+            seen.len() - 1
+        });
+        let due = &mut seen[at].1;
+        *due += share;
+        let reported = *due >= 1.0;
+        if reported {
+            *due -= 1.0;
+        }
+        !reported
+    })
+}

@@ -16,6 +16,7 @@
 //! | [`metric`] | what a task is measured by |
 //! | [`method`] | the whole method |
 //! | [`summary`] | what a run found, as a file |
+//! | [`log`] | what a run reports as it goes, for programs |
 //! | [`setup`] | the loaded model that all of it works on |
 //! | [`progress`] | what a person sees meanwhile |
 
@@ -24,6 +25,7 @@ pub mod data;
 pub mod evaluate;
 pub mod importance;
 pub mod initialize;
+pub mod log;
 pub mod method;
 pub mod metric;
 pub mod optimizer;

@@ -21,7 +21,7 @@ use xprompt::task::{TemplateError, TokenizerError};
 use crate::data::{DataError, Dataset, Example, Reader};
 use crate::evaluate::{EvaluateError, Evaluator, Metrics};
 use crate::importance::{Importance, importance};
-use crate::initialize::initialize;
+use crate::initialize::{InitializeError, initialize};
 use crate::progress::Progress;
 use crate::setup::Setup;
 use crate::task_file::TaskFile;
@@ -40,6 +40,9 @@ pub enum MethodError {
     /// The labels cannot be told apart.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// There is nothing to start from.
+    #[error(transparent)]
+    Initialize(#[from] InitializeError),
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -156,15 +159,11 @@ pub fn run(
     let sets = Sets::read(task, &spec, setup)?;
     sets.announce(&answers, progress);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let rows = initialize(
-        task.tuning.initialization,
-        task.tuning.prompt_tokens,
-        &task.task.labels,
-        setup.model.checkpoint(),
-        &setup.tokenizer,
-        &mut rng,
-    )?;
-    let initial = Prompt::dense(d_model, task.pruning.pieces, rows);
+    let tuning = &task.tuning;
+    let start_from =
+        initialize(&tuning.initialization, tuning.prompt_tokens, &task.task.labels, setup, &mut rng)?;
+    progress.line(&format!("{:<22} {}", "prompt starts from", start_from.origin));
+    let initial = Prompt::dense(d_model, task.pruning.pieces, start_from.rows);
     let evaluator = Evaluator::new(&answers, &setup.model, &setup.tokenizer, &mut setup.scorer)?;
     let mut run = Run {
         task,

@@ -1,17 +1,13 @@
-//! The trainer's arithmetic with the bundled model: loss, importance, initialization.
+//! The trainer's arithmetic with the bundled model: loss and importance.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
 use std::path::Path;
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use xprompt::engine::{Answers, Source};
 use xprompt::prompt::{Label, OutputSpec, Prompt};
 use xprompt_trainer::data::{Example, Target};
 use xprompt_trainer::importance::importance;
-use xprompt_trainer::initialize::initialize;
 use xprompt_trainer::setup::Setup;
-use xprompt_trainer::task_file::Initialization;
 use xprompt_trainer::tuner::{Tuned, Tuner};
 
 const WORDS: [&str; 4] = ["sport", "business", "business news", "business news today"];
@@ -106,33 +102,4 @@ fn importance_is_the_mean_absolute_derivative_of_the_loss_by_the_mask() {
         let (want, got) = (derivative(piece * 16..(piece + 1) * 16), f64::from(got.pieces[piece]));
         assert!((want - got).abs() < 0.02 * (0.05 + want), "piece {piece}: {got} against {want}");
     }
-}
-
-#[test]
-fn prompts_start_from_vocabulary_or_label_embeddings() {
-    let setup = setup();
-    let checkpoint = setup.model.checkpoint();
-    let start = |how, seed| {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        initialize(how, 20, &labels(), checkpoint, &setup.tokenizer, &mut rng).unwrap()
-    };
-    let sampled = start(Initialization::SampledVocabulary, 1);
-    assert_eq!(sampled, start(Initialization::SampledVocabulary, 1));
-    assert_ne!(sampled, start(Initialization::SampledVocabulary, 2));
-    let frequent: Vec<Vec<f32>> = (0..5000).map(|id| rows(&setup, id..id + 1)).collect();
-    assert!(sampled.chunks(256).all(|row| frequent.iter().any(|known| known == row)));
-
-    let classes = start(Initialization::ClassLabels, 1);
-    let words: Vec<Vec<f32>> = setup
-        .tokenizer
-        .words("business news")
-        .unwrap()
-        .iter()
-        .map(|&id| rows(&setup, id as usize..id as usize + 1))
-        .collect();
-    for (i, &x) in classes[2 * 256..3 * 256].iter().enumerate() {
-        let mean = words.iter().map(|row| row[i]).sum::<f32>() / words.len() as f32;
-        assert!((x - mean).abs() < 1e-6, "label 2 starts as the mean of its words");
-    }
-    assert!(classes[4 * 256..].chunks(256).all(|row| frequent.iter().any(|known| known == row)));
 }

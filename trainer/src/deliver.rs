@@ -3,12 +3,14 @@
 use serde_json::{Map, Value, json};
 use xprompt::prompt::{FORMAT, Golden, Manifest, PromptFile, Stage};
 
+use crate::PRODUCER;
 use crate::error::RunError;
 use crate::evaluate::{Answer, Job};
 use crate::lab::Lab;
 use crate::line::Line;
 use crate::method::{ArmPrompt, Record};
-use crate::summary::SeedSummary;
+use crate::metric::Metric;
+use crate::summary::{Arm, SeedSummary};
 
 /// Golden examples that a prompt file carries.
 const GOLDEN: usize = 8;
@@ -54,11 +56,11 @@ fn file(
     let (base, task) = (&lab.setup.base, line.task);
     let history = stages.iter().filter_map(|&name| {
         let measured = summary.arms.iter().find(|arm| arm.name == name)?;
-        Some(stage(record.arm(name)?, task.metrics.iter().map(|metric| metric.name()), measured))
+        Some(stage(record.arm(name)?, &task.metrics, measured))
     });
     let manifest = Manifest {
         format: FORMAT,
-        producer: concat!("xprompt-trainer ", env!("CARGO_PKG_VERSION")).into(),
+        producer: PRODUCER.into(),
         tokens: arm.prompt.tokens(),
         pieces: arm.prompt.pieces(),
         d_model: base.d_model,
@@ -79,15 +81,12 @@ fn file(
 }
 
 /// A stage as a prompt file states it; as dev it gives the part that nothing was chosen by, where there is one.
-fn stage<'a>(
-    arm: &ArmPrompt,
-    metrics: impl Iterator<Item = &'a str> + Clone,
-    measured: &crate::summary::Arm,
-) -> Stage {
+fn stage(arm: &ArmPrompt, metrics: &[Metric], measured: &Arm) -> Stage {
     let split = |names: &[&str]| -> Map<String, Value> {
         let found = names.iter().find_map(|name| measured.metrics.iter().find(|split| split.split == **name));
         let values = found.into_iter().flat_map(|split| &split.values);
-        metrics.clone().zip(values).map(|(name, estimate)| (name.to_owned(), json!(estimate.value))).collect()
+        let named = metrics.iter().zip(values);
+        named.map(|(metric, estimate)| (metric.name().to_owned(), json!(estimate.value))).collect()
     };
     Stage {
         name: arm.name.to_owned(),

@@ -10,6 +10,8 @@ use xprompt::task::{TemplateError, TokenizerError};
 use crate::data::DataError;
 use crate::evaluate::EvaluateError;
 use crate::folder::FolderError;
+use crate::initialize::InitializeError;
+use crate::log::LogError;
 
 /// Why a run ended early. What was finished before is kept in the run's folder.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,12 @@ pub enum RunError {
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// There is nothing to start from.
+    #[error(transparent)]
+    Initialize(#[from] InitializeError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// ONNX Runtime failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use xprompt::prompt::{PromptFile, write_atomically};
 
+use crate::PRODUCER;
 use crate::deliver;
 use crate::error::RunError;
 use crate::findings::{measure, summarize};
 use crate::folder::{Folder, FolderError};
 use crate::lab::Lab;
 use crate::line::Line;
+use crate::log::{Event, Log, TaskStarted};
 use crate::method;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -46,7 +48,12 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
     if let Ok(plan) = serde_json::from_value::<Plan>(description["plan"].clone()) {
         setup.plan = plan;
     }
-    let mut lab = Lab::new(setup, folder, progress);
+    let position = folder.log_position()?;
+    let log = Log::open(&experiment.out, position.as_ref())?;
+    let mut lab = Lab::new(setup, folder, Some(log), progress);
+    if position.is_none() {
+        lab.log(&started(setup, experiment, &tasks))?;
+    }
     let seeds = &experiment.seeds;
     let lines: Vec<Line<'_>> =
         tasks.iter().flat_map(|task| seeds.iter().map(move |&seed| Line { task, seed })).collect();
@@ -58,6 +65,11 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
         let by_seed: Vec<_> =
             lines.iter().zip(records).zip(measured).map(|((line, r), m)| (line.seed, r, m)).collect();
         let summary = summarize(&lab, task, &by_seed);
+        for seed in &summary.seeds {
+            for arm in &seed.arms {
+                lab.log(&Event::stage_recorded(&task.name, seed.seed, arm, &summary.metrics))?;
+            }
+        }
         let out = if tasks.len() == 1 { experiment.out.clone() } else { experiment.out.join(&task.name) };
         write_prompts(&mut lab, lines, records, &summary, &out)?;
         let path = out.join("summary.json");
@@ -65,6 +77,8 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
         write_atomically(&path, text.as_bytes()).map_err(|source| FolderError::Io { path, source })?;
         summaries.push(summary);
     }
+    let seconds = lab.folder.times().iter().map(|timing| timing.seconds).sum();
+    lab.log(&Event::RunFinished { seconds })?;
     Ok(summaries)
 }
 
@@ -72,7 +86,7 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
 fn describe(setup: &Setup, experiment: &Experiment, tasks: &[TaskData]) -> Value {
     let task = |task: &TaskData| (task.name.clone(), json!({"settings": task.file, "data": task.sources}));
     json!({
-        "producer": concat!("xprompt-trainer ", env!("CARGO_PKG_VERSION")),
+        "producer": PRODUCER,
         "seeds": experiment.seeds,
         "tasks": tasks.iter().map(task).collect::<Map<_, _>>(),
         "base_model": setup.base.model,
@@ -81,6 +95,22 @@ fn describe(setup: &Setup, experiment: &Experiment, tasks: &[TaskData]) -> Value
         "threads": setup.model.runtime().threads(),
         "plan": setup.plan,
     })
+}
+
+fn started(setup: &Setup, experiment: &Experiment, tasks: &[TaskData]) -> Event {
+    let task = |task: &TaskData| TaskStarted {
+        task: task.name.clone(),
+        settings: json!(task.file),
+        data: task.sources.clone(),
+    };
+    Event::RunStarted {
+        producer: PRODUCER.into(),
+        base_model: setup.base.model.clone(),
+        tokenizer: setup.base.tokenizer.clone(),
+        device: setup.device(),
+        seeds: experiment.seeds.clone(),
+        tasks: tasks.iter().map(task).collect(),
+    }
 }
 
 fn announce(task: &TaskData, progress: &Progress) {

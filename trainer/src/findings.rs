@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use xprompt::prompt::Prompt;
 
+use crate::PRODUCER;
 use crate::error::RunError;
 use crate::evaluate::Job;
 use crate::lab::Lab;
@@ -66,13 +67,13 @@ pub fn summarize(lab: &Lab<'_>, task: &TaskData, seeds: &[(u64, &Record, &Measur
     let seed_summaries = seeds.iter().zip(&values);
     Summary {
         format: FORMAT,
-        producer: concat!("xprompt-trainer ", env!("CARGO_PKG_VERSION")).into(),
+        producer: PRODUCER.into(),
         name: task.name.clone(),
         task: task.spec.clone(),
         settings: serde_json::to_value(&task.file).unwrap_or_default(),
         base_model: setup.base.model.clone(),
         tokenizer: setup.base.tokenizer.clone(),
-        device: format!("{}, {} threads", setup.model.device(), setup.model.runtime().threads()),
+        device: setup.device(),
         data: task.sources.clone(),
         majority: task.majority(),
         metrics: task.metrics.iter().map(|metric| metric.name().to_owned()).collect(),
@@ -107,6 +108,7 @@ fn seed_summary(
     let result = record.arm("xprompt").map(|arm| &arm.prompt);
     SeedSummary {
         seed,
+        origin: record.origin.clone(),
         arms: record.arms.iter().zip(values).map(|(arm, values)| summarize_arm(task, arm, values)).collect(),
         trials: trials.collect(),
         token_importance: record.importance.tokens.clone(),

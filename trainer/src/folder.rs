@@ -14,6 +14,7 @@ use serde_json::Value;
 use xprompt::fingerprint;
 use xprompt::prompt::write_atomically;
 
+use crate::log::Position;
 use crate::summary::Timing;
 
 /// Why a run's folder cannot be used.
@@ -79,6 +80,7 @@ pub struct Folder {
 struct Sealed {
     hash: String,
     seconds: f64,
+    log: Position,
     content: Vec<u8>,
 }
 
@@ -150,13 +152,13 @@ impl Folder {
         Ok(Some(done))
     }
 
-    /// Keeps the result of the part that was begun.
+    /// Keeps the result of the part that was begun, and how far the log is.
     ///
     /// # Errors
     /// If the system fails to write.
-    pub fn finish<T: Serialize>(&mut self, part: &str, result: &T) -> Result<(), FolderError> {
+    pub fn finish<T: Serialize>(&mut self, part: &str, result: &T, log: Position) -> Result<(), FolderError> {
         let seconds = self.seconds();
-        self.write(part, "done", seconds, result)?;
+        self.write(part, "done", log, result)?;
         self.times.push(Timing { part: part.to_owned(), seconds });
         if let Some(path) = self.file(part, "underway")
             && path.exists()
@@ -164,6 +166,12 @@ impl Folder {
             std::fs::remove_file(&path).map_err(|source| FolderError::Io { path, source })?;
         }
         Ok(())
+    }
+
+    /// Whether the part that was begun was under way before.
+    #[must_use]
+    pub fn is_under_way(&self, part: &str) -> bool {
+        self.file(part, "underway").is_some_and(|path| path.exists())
     }
 
     /// Where the part that was begun stands, if it was under way before.
@@ -176,22 +184,49 @@ impl Folder {
         Ok(Some(state))
     }
 
-    /// Keeps where the part that was begun stands.
+    /// Keeps where the part that was begun stands, and how far the log is.
     ///
     /// # Errors
     /// If the system fails to write; what was kept before stays.
-    pub fn put_under_way<T: Serialize>(&self, part: &str, state: &T) -> Result<(), FolderError> {
-        self.write(part, "underway", self.seconds(), state)
+    pub fn put_under_way<T: Serialize>(
+        &self,
+        part: &str,
+        state: &T,
+        log: Position,
+    ) -> Result<(), FolderError> {
+        self.write(part, "underway", log, state)
+    }
+
+    /// How far the log was when something was last kept; none if nothing was.
+    ///
+    /// # Errors
+    /// If the file that says it is damaged.
+    pub fn log_position(&self) -> Result<Option<Position>, FolderError> {
+        let Some(folder) = self.path.as_ref().map(|path| path.join("state")) else { return Ok(None) };
+        let entries =
+            std::fs::read_dir(&folder).map_err(|source| FolderError::Io { path: folder, source })?;
+        let kept = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "done" || kind == "underway"));
+        // parts are numbered; of one part, what is done is later than what was under way
+        let rank = |path: &PathBuf| {
+            let done = path.extension().is_some_and(|kind| kind == "done");
+            (path.file_stem().map(std::ffi::OsStr::to_owned), done)
+        };
+        kept.max_by_key(rank).map(|path| Ok(unseal(&path)?.log)).transpose()
+    }
+
+    /// Wall time that the part that was begun has taken, over all sittings.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.earlier + self.sitting.elapsed().as_secs_f64()
     }
 
     /// Wall time of the parts so far, over all sittings.
     #[must_use]
     pub fn times(&self) -> &[Timing] {
         &self.times
-    }
-
-    fn seconds(&self) -> f64 {
-        self.earlier + self.sitting.elapsed().as_secs_f64()
     }
 
     fn file(&self, part: &str, kind: &str) -> Option<PathBuf> {
@@ -201,13 +236,9 @@ impl Folder {
 
     fn read<T: DeserializeOwned>(&self, part: &str, kind: &str) -> Result<Option<(T, f64)>, FolderError> {
         let Some(path) = self.file(part, kind).filter(|path| path.exists()) else { return Ok(None) };
-        let bytes = std::fs::read(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
-        let damaged = |reason: String| FolderError::Damaged { path: path.clone(), reason };
-        let sealed: Sealed = postcard::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if fingerprint::of_bytes(&sealed.content) != sealed.hash {
-            return Err(damaged("its hash does not fit".into()));
-        }
-        let content = postcard::from_bytes(&sealed.content).map_err(|error| damaged(error.to_string()))?;
+        let sealed = unseal(&path)?;
+        let content = postcard::from_bytes(&sealed.content)
+            .map_err(|error| FolderError::Damaged { path, reason: error.to_string() })?;
         Ok(Some((content, sealed.seconds)))
     }
 
@@ -215,16 +246,27 @@ impl Folder {
         &self,
         part: &str,
         kind: &str,
-        seconds: f64,
+        log: Position,
         value: &T,
     ) -> Result<(), FolderError> {
         let Some(path) = self.file(part, kind) else { return Ok(()) };
         let io = |source| FolderError::Io { path: path.clone(), source };
-        let seal = |error: postcard::Error| io(std::io::Error::other(error));
-        let content = postcard::to_allocvec(value).map_err(seal)?;
-        let sealed = Sealed { hash: fingerprint::of_bytes(&content), seconds, content };
-        write_atomically(&path, &postcard::to_allocvec(&sealed).map_err(seal)?).map_err(io)
+        let other = |error: postcard::Error| io(std::io::Error::other(error));
+        let content = postcard::to_allocvec(value).map_err(other)?;
+        let hash = fingerprint::of_bytes(&content);
+        let sealed = Sealed { hash, seconds: self.seconds(), log, content };
+        write_atomically(&path, &postcard::to_allocvec(&sealed).map_err(other)?).map_err(io)
     }
+}
+
+fn unseal(path: &Path) -> Result<Sealed, FolderError> {
+    let bytes = std::fs::read(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
+    let damaged = |reason: String| FolderError::Damaged { path: path.to_owned(), reason };
+    let sealed: Sealed = postcard::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if fingerprint::of_bytes(&sealed.content) != sealed.hash {
+        return Err(damaged("its hash does not fit".into()));
+    }
+    Ok(sealed)
 }
 
 /// The first key, as a path, in which two descriptions of a run differ; keys of `free` may.
@@ -256,9 +298,9 @@ mod tests {
         let (mut folder, _) = Folder::open(&path, &run, &["plan"]).unwrap();
         assert!(matches!(Folder::open(&path, &run, &[]), Err(FolderError::Busy { .. })));
         assert_eq!(folder.begin::<Vec<u32>>("first").unwrap(), None);
-        folder.finish("first", &vec![1u32, 2]).unwrap();
+        folder.finish("first", &vec![1u32, 2], Position::default()).unwrap();
         assert_eq!(folder.begin::<u32>("second").unwrap(), None);
-        folder.put_under_way("second", &9u32).unwrap();
+        folder.put_under_way("second", &9u32, Position::default()).unwrap();
         drop(folder);
 
         let mut later = run.clone();
@@ -268,7 +310,7 @@ mod tests {
         assert_eq!(folder.begin::<Vec<u32>>("first").unwrap(), Some(vec![1, 2]));
         assert_eq!(folder.begin::<u32>("second").unwrap(), None);
         assert_eq!(folder.under_way::<u32>("second").unwrap(), Some(9));
-        folder.finish("second", &10u32).unwrap();
+        folder.finish("second", &10u32, Position::default()).unwrap();
         assert!(!path.join("state/02-second.underway").exists());
         drop(folder);
 
@@ -287,7 +329,7 @@ mod tests {
         let path = parent.path().join("out");
         let (mut folder, _) = Folder::open(&path, &json!({}), &[]).unwrap();
         folder.begin::<u32>("first").unwrap();
-        folder.finish("first", &1u32).unwrap();
+        folder.finish("first", &1u32, Position::default()).unwrap();
         drop(folder);
         let file = path.join("state/01-first.done");
         let mut bytes = std::fs::read(&file).unwrap();

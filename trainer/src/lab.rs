@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::error::RunError;
 use crate::evaluate::Evaluator;
 use crate::folder::Folder;
+use crate::log::{Event, Log, Position};
 use crate::progress::Progress;
 use crate::race::{Finished, Group, race};
 use crate::setup::Setup;
@@ -22,6 +23,7 @@ pub struct Lab<'m> {
     pub evaluator: Evaluator<'m>,
     /// Keeps what is finished and what is under way.
     pub folder: Folder,
+    log: Option<Log>,
     /// Shows how it goes.
     pub progress: Progress,
 }
@@ -29,10 +31,39 @@ pub struct Lab<'m> {
 // === impl Lab ===
 
 impl<'m> Lab<'m> {
-    /// Tools over a loaded model.
+    /// Tools over a loaded model; `log` takes what happens, if there is one.
     #[must_use]
-    pub fn new(setup: &'m Setup, folder: Folder, progress: Progress) -> Self {
-        Self { setup, tuner: setup.tuner(), evaluator: setup.evaluator(), folder, progress }
+    pub fn new(setup: &'m Setup, folder: Folder, log: Option<Log>, progress: Progress) -> Self {
+        Self { setup, tuner: setup.tuner(), evaluator: setup.evaluator(), folder, log, progress }
+    }
+
+    /// Tools that keep nothing and log nothing.
+    #[must_use]
+    pub fn without_folder(setup: &'m Setup, progress: Progress) -> Self {
+        Self::new(setup, Folder::none(), None, progress)
+    }
+
+    /// Notes an event in the log.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    pub fn log(&mut self, event: &Event) -> Result<(), RunError> {
+        match &mut self.log {
+            Some(log) => Ok(log.write(event)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps where a part of the experiment stands.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn keep<T: Serialize>(&mut self, part: &str, state: &T) -> Result<(), RunError> {
+        Ok(self.folder.put_under_way(part, state, self.log_position())?)
+    }
+
+    fn log_position(&self) -> Position {
+        self.log.as_ref().map(Log::position).unwrap_or_default()
     }
 
     /// Does a part of the experiment, unless the run's folder holds its result.
@@ -48,8 +79,15 @@ impl<'m> Lab<'m> {
             self.progress.line(&format!("{name:<22} done before"));
             return Ok(done);
         }
+        let part = || name.to_owned();
+        let under_way = self.folder.is_under_way(name);
+        if !under_way {
+            self.log(&Event::PartStarted { part: part() })?;
+        }
         let result = work(self)?;
-        self.folder.finish(name, &result)?;
+        let seconds = self.folder.seconds();
+        self.log(&Event::PartFinished { part: part(), seconds })?;
+        self.folder.finish(name, &result, self.log_position())?;
         Ok(result)
     }
 

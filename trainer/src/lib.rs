@@ -11,7 +11,8 @@
 //! | [`optimizer`], [`batches`] | Adafactor; shuffled batches of similar length |
 //! | [`initialize`], [`importance`] | where a prompt starts; what each token and piece contributes |
 //! | [`race`] | candidates that tune side by side, each kept at its best |
-//! | [`lab`], [`folder`], [`progress`] | tools of an experiment, what it keeps, what a person sees meanwhile |
+//! | [`lab`], [`folder`] | tools of an experiment; what it keeps so that it can go on |
+//! | [`log`], [`progress`] | what a program and what a person sees meanwhile |
 //! | [`line`], [`method`] | one task with one seed; the whole method and its controls over many |
 //! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
 //! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
@@ -28,6 +29,7 @@ pub mod importance;
 pub mod initialize;
 pub mod lab;
 pub mod line;
+pub mod log;
 pub mod method;
 pub mod metric;
 pub mod optimizer;
@@ -40,3 +42,6 @@ pub mod summary;
 pub mod task_data;
 pub mod task_file;
 pub mod tuner;
+
+/// This program and its version, as files that it writes state it.
+pub const PRODUCER: &str = concat!("xprompt-trainer ", env!("CARGO_PKG_VERSION"));

@@ -9,11 +9,11 @@ use xprompt::prompt::Prompt;
 use crate::data::Example;
 use crate::error::RunError;
 use crate::importance::{Scores, importance, left_out};
-use crate::initialize::initialize;
+use crate::initialize::{Initial, initialize};
 use crate::lab::Lab;
 use crate::race::{Candidate, Group};
 use crate::task_data::TaskData;
-use crate::task_file::Tuning;
+use crate::task_file::{Initialization, Tuning};
 
 /// Train rows over which leaving out is measured: it takes a pass over them for every token and piece.
 const LEAVE_ONE_OUT_ROWS: usize = 128;
@@ -70,21 +70,20 @@ impl<'t> Line<'t> {
         rng
     }
 
-    /// A prompt of `tokens` tokens to start from.
+    /// A prompt of `tokens` tokens to start from, and where its values come from.
     ///
     /// # Errors
-    /// If the task's initialization is not usable.
-    pub fn initial(&self, lab: &Lab<'_>, tokens: usize, stream: Stream) -> Result<Prompt, RunError> {
-        let setup = lab.setup;
-        let rows = initialize(
-            self.task.file.tuning.initialization,
-            tokens,
-            &self.task.file.task.labels,
-            setup.model.checkpoint(),
-            &setup.tokenizer,
-            &mut self.rng(stream),
-        )?;
-        Ok(Prompt::dense(setup.base.d_model, self.task.file.pruning.pieces, rows))
+    /// If what the task starts from is not usable.
+    pub fn initial(
+        &self,
+        lab: &Lab<'_>,
+        how: &Initialization,
+        tokens: usize,
+        stream: Stream,
+    ) -> Result<(Prompt, String), RunError> {
+        let labels = &self.task.file.task.labels;
+        let Initial { rows, origin } = initialize(how, tokens, labels, lab.setup, &mut self.rng(stream))?;
+        Ok((Prompt::dense(lab.setup.base.d_model, self.task.file.pruning.pieces, rows), origin))
     }
 
     /// Candidates that tune as stage one does.

@@ -192,13 +192,7 @@ fn run(args: &Run) -> anyhow::Result<()> {
     }
     let mut setup = args.model.load()?;
     let progress = Progress::default();
-    progress.line(&format!(
-        "{:<22} {} on {}, {} threads",
-        "model",
-        setup.base.model.name,
-        setup.model.device(),
-        setup.model.runtime().threads(),
-    ));
+    progress.line(&format!("{:<22} {} on {}", "model", setup.base.model.name, setup.device(),));
     let experiment = Experiment { tasks, seeds: args.seeds.clone(), out: args.out.clone() };
     let summaries = experiment::run(&mut setup, &experiment, progress)?;
     summaries.iter().for_each(|summary| print!("{}", table::of(summary)));

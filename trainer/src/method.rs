@@ -20,6 +20,8 @@ use crate::summary::{Masking, Training};
 /// What the method and its controls made of one line.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// Where the initial values come from, in words.
+    pub origin: String,
     /// Stages, then controls, in the order of a table. `xprompt` is the result.
     pub arms: Vec<ArmPrompt>,
     /// Every ratio that was tried.
@@ -104,12 +106,13 @@ fn stages(lab: &mut Lab<'_>, lines: &[Line<'_>], records: &mut [Record]) -> Resu
     let mut initial = Vec::with_capacity(lines.len());
     let mut groups = Groups::default();
     for (i, line) in lines.iter().enumerate() {
-        let tokens = line.task.file.tuning.prompt_tokens;
-        let prompt = line.initial(lab, tokens, Stream::Initial)?;
+        let tuning = &line.task.file.tuning;
+        let start = |stream| line.initial(lab, &tuning.initialization, tuning.prompt_tokens, stream);
+        let (prompt, origin) = start(Stream::Initial)?;
         groups.add(i, line.tuning("tuning", vec![candidate("tuned", &prompt)]));
         let restarts = (0..line.task.file.controls.restarts)
             .map(|number| {
-                let prompt = line.initial(lab, tokens, Stream::Restart(number as u64))?;
+                let (prompt, _) = start(Stream::Restart(number as u64))?;
                 Ok(candidate(&format!("restart {}", number + 1), &prompt))
             })
             .collect::<Result<Vec<_>, RunError>>()?;
@@ -117,6 +120,7 @@ fn stages(lab: &mut Lab<'_>, lines: &[Line<'_>], records: &mut [Record]) -> Resu
             groups.add(i, line.tuning("restarts", restarts));
         }
         initial.push(prompt);
+        records[i].origin = origin;
     }
     let mut stage_one = groups.race(lab, "tuning")?;
     let tuned: Vec<Finished> = (0..lines.len()).map(|i| stage_one.only(i, "tuning")).collect();
@@ -300,7 +304,7 @@ impl Raced {
 impl Record {
     fn empty() -> Self {
         let importance = Importance { tokens: Vec::new(), pieces: Vec::new() };
-        Self { arms: Vec::new(), trials: Vec::new(), importance, masking: Vec::new() }
+        Self { origin: String::new(), arms: Vec::new(), trials: Vec::new(), importance, masking: Vec::new() }
     }
 
     /// The result: the arm `xprompt`.

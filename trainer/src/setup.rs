@@ -71,6 +71,12 @@ impl Setup {
         Ok(Self { model, tokenizer, base, plan: Plan::new(options.device, options.memory) })
     }
 
+    /// Where it computes, in words.
+    #[must_use]
+    pub fn device(&self) -> String {
+        format!("{}, {} threads", self.model.device(), self.model.runtime().threads())
+    }
+
     /// A tuner of prompts for the model.
     #[must_use]
     pub fn tuner(&self) -> Tuner<'_> {

@@ -9,6 +9,7 @@ use crate::error::RunError;
 use crate::importance::Importance;
 use crate::lab::Lab;
 use crate::line::{Line, Stream};
+use crate::task_file::Initialization;
 
 /// How a control scores what to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,12 @@ pub(super) fn run(
         let mut from_the_start = Vec::new();
         if controls.same_length {
             let tokens = known.pieces.pruned.kept_token_count();
-            from_the_start.push(("same_length", line.initial(lab, tokens, Stream::SameLength)?));
+            // what is as short as the XPrompt has no room for the rows of another prompt
+            let how = match &line.task.file.tuning.initialization {
+                Initialization::Prompt(_) => &Initialization::SampledVocabulary,
+                how => how,
+            };
+            from_the_start.push(("same_length", line.initial(lab, how, tokens, Stream::SameLength)?.0));
         }
         if controls.fresh_start {
             from_the_start.push(("fresh_start", known.initial.masked(known.pieces.pruned.piece_mask())));

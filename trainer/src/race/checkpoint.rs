@@ -25,6 +25,8 @@ pub(super) struct Pace {
     first_step: usize,
     /// Examples run so far.
     pub(super) examples: usize,
+    /// When the speed was last taken, and how many examples had run.
+    measured: (Instant, usize),
     written: Instant,
     cost: Duration,
 }
@@ -49,7 +51,7 @@ impl State {
 impl Pace {
     pub(super) fn new(first_step: usize) -> Self {
         let now = Instant::now();
-        Self { start: now, first_step, examples: 0, written: now, cost: Duration::ZERO }
+        Self { start: now, first_step, examples: 0, measured: (now, 0), written: now, cost: Duration::ZERO }
     }
 
     pub(super) fn checkpoint_is_due(&self) -> bool {
@@ -61,13 +63,15 @@ impl Pace {
         self.cost = cost;
     }
 
-    /// Examples a second, since this sitting began.
-    pub(super) fn examples_a_second(&self) -> f64 {
-        self.examples as f64 / self.start.elapsed().as_secs_f64().max(1e-9)
+    /// Examples a second since the last call.
+    pub(super) fn speed(&mut self) -> f64 {
+        let (now, examples) = (Instant::now(), self.examples);
+        let (since, before) = std::mem::replace(&mut self.measured, (now, examples));
+        (examples - before) as f64 / (now - since).as_secs_f64().max(1e-9)
     }
 
     /// Where the race stands, for a person.
-    pub(super) fn shown(&self, state: &State, steps: usize) -> String {
+    pub(super) fn shown(&self, state: &State, steps: usize, speed: f64) -> String {
         let runners: Vec<&Runner> = state.groups.iter().flatten().collect();
         let running = runners.iter().filter(|runner| runner.is_running()).count();
         let losses: Vec<f32> = runners.iter().filter_map(|runner| runner.loss()).collect();
@@ -77,11 +81,10 @@ impl Pace {
         let taken = (state.step - self.first_step).max(1);
         let left = self.start.elapsed().as_secs_f64() * (steps - state.step) as f64 / taken as f64;
         format!(
-            "step {}/{steps}, {running} of {} prompts, loss {loss:.3}, dev {mean:.1} %, {:.0} examples/s, \
+            "step {}/{steps}, {running} of {} prompts, loss {loss:.3}, dev {mean:.1} %, {speed:.0} examples/s, \
              at most {left:.0} s left",
             state.step,
             runners.len(),
-            self.examples_a_second(),
         )
     }
 }

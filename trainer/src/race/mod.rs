@@ -21,6 +21,7 @@ use crate::batches::Batches;
 use crate::error::RunError;
 use crate::evaluate::Job;
 use crate::lab::Lab;
+use crate::log::{self, Event};
 use crate::summary::End;
 use crate::task_data::TaskData;
 use crate::task_file::Tuning;
@@ -74,6 +75,7 @@ pub fn race(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<V
     let mut state = match lab.folder.under_way::<State>(part)? {
         Some(state) => {
             lab.progress.line(&format!("{part:<22} goes on after step {}", state.step));
+            lab.log(&Event::Resumed { part: part.to_owned(), step: state.step })?;
             state
         }
         None => State::start(groups),
@@ -86,7 +88,7 @@ pub fn race(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<V
     bar.set_position(state.step as u64);
     let mut pace = Pace::new(state.step);
     if state.step == 0 {
-        evaluate(lab, &lanes, &mut state, part, |_| true)?;
+        evaluate(lab, &lanes, &mut state, part, None, |_| true)?;
     }
     while state.is_running() && state.step < steps {
         state.step += 1;
@@ -94,16 +96,20 @@ pub fn race(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<V
         pace.examples += advance(lab, &mut lanes, &mut state, part)?;
         let due = |lane: &Lane<'_, '_>| lane.schedule.evaluates(step);
         if lanes.iter().zip(&state.groups).any(|(lane, runners)| due(lane) && is_running(runners)) {
-            evaluate(lab, &lanes, &mut state, part, due)?;
+            let speed = pace.speed();
+            evaluate(lab, &lanes, &mut state, part, Some(speed), due)?;
             for (lane, runners) in lanes.iter().zip(&mut state.groups) {
-                lane.after_evaluation(runners, step);
+                for dropped in lane.after_evaluation(runners, step) {
+                    let candidate = lane.called(dropped);
+                    lab.log(&Event::CandidateDropped { part: part.to_owned(), candidate, step })?;
+                }
             }
-            let shown = pace.shown(&state, steps);
+            let shown = pace.shown(&state, steps, speed);
             lab.progress.note(&format!("{part:<22} {shown}"));
             bar.set_message(shown);
             if pace.checkpoint_is_due() {
                 let start = Instant::now();
-                lab.folder.put_under_way(part, &state)?;
+                lab.keep(part, &state)?;
                 pace.checkpoint_took(start.elapsed());
             }
         }
@@ -163,6 +169,7 @@ fn evaluate(
     lanes: &[Lane<'_, '_>],
     state: &mut State,
     part: &str,
+    examples_per_second: Option<f64>,
     due: impl Fn(&Lane<'_, '_>) -> bool,
 ) -> Result<(), RunError> {
     let mut jobs = Vec::new();
@@ -177,13 +184,21 @@ fn evaluate(
     let mut predictions = lab.evaluator.predictions(&jobs)?.into_iter();
     for (lane, runners) in lanes.iter().zip(&mut state.groups).filter(|(lane, _)| due(lane)) {
         let task = lane.group.task;
-        for runner in runners.iter_mut().filter(|runner| runner.is_running()) {
+        for (i, runner) in runners.iter_mut().enumerate().filter(|(_, runner)| runner.is_running()) {
             let own = predictions.next().unwrap_or_default();
-            let metric = task.judge(task.metrics[0], &own, &task.choose).value();
-            runner.evaluated(state.step, metric, lane.group.recipe.patience);
+            let value = task.judge(task.metrics[0], &own, &task.choose).value();
+            runner.evaluated(state.step, value, lane.group.recipe.patience);
+            lab.log(&Event::Evaluation {
+                part: part.to_owned(),
+                candidate: lane.called(i),
+                step: state.step,
+                loss: runner.loss(),
+                metric: task.metrics[0].name().to_owned(),
+                value,
+                examples_per_second,
+            })?;
         }
     }
-    let _ = part;
     Ok(())
 }
 
@@ -202,12 +217,26 @@ impl<'g, 'a> Lane<'g, 'a> {
         Self { group, schedule, batches }
     }
 
-    /// Ends what has used up its steps, and drops what falls behind.
-    fn after_evaluation(&self, runners: &mut [Runner], step: usize) {
+    /// A candidate as the log calls it.
+    fn called(&self, candidate: usize) -> log::Candidate {
+        let (group, name) = (self.group, &self.group.candidates[candidate].name);
+        log::Candidate {
+            task: group.task.name.clone(),
+            seed: group.seed,
+            name: Some(if group.purpose == name {
+                name.clone()
+            } else {
+                format!("{} {name}", group.purpose)
+            }),
+        }
+    }
+
+    /// Ends what has used up its steps, and drops what falls behind. Returns what was dropped.
+    fn after_evaluation(&self, runners: &mut [Runner], step: usize) -> Vec<usize> {
         if step >= self.schedule.steps {
             runners.iter_mut().for_each(|runner| runner.end(End::StepLimit));
         }
-        let Some(keep_one_in) = self.schedule.drops(step) else { return };
+        let Some(keep_one_in) = self.schedule.drops(step) else { return Vec::new() };
         let size = |i: usize| self.group.candidates[i].prompt.parameters();
         let mut order: Vec<usize> = (0..runners.len()).filter(|&i| runners[i].is_running()).collect();
         let keep = order.len().div_ceil(keep_one_in);
@@ -216,8 +245,8 @@ impl<'g, 'a> Lane<'g, 'a> {
             let by_metric = runners[b].best_metric().total_cmp(&runners[a].best_metric());
             by_metric.then(size(a).cmp(&size(b)))
         });
-        for loser in order.into_iter().skip(keep) {
-            runners[loser].end(End::Dropped);
-        }
+        let losers = order.split_off(keep);
+        losers.iter().for_each(|&loser| runners[loser].end(End::Dropped));
+        losers
     }
 }

@@ -87,7 +87,7 @@ pub struct TaskFile {
 // === impl TaskFile ===
 
 impl TaskFile {
-    /// Reads a task file; data paths become relative to its folder.
+    /// Reads a task file; the paths in it become relative to its folder.
     ///
     /// # Errors
     /// If it is missing, malformed, or a setting is out of its range.
@@ -96,6 +96,7 @@ impl TaskFile {
             .map_err(|source| TaskFileError::Read { path: path.to_owned(), source })?;
         let mut file: Self = toml::from_str(&text)
             .map_err(|error| TaskFileError::Parse { path: path.to_owned(), reason: error.to_string() })?;
+        let wrong = |wrong| TaskFileError::Setting { path: path.to_owned(), wrong };
         let sections = [
             file.data.check(),
             file.task.check(),
@@ -105,12 +106,13 @@ impl TaskFile {
             file.controls.check(),
         ];
         for section in sections {
-            section.map_err(|wrong| TaskFileError::Setting { path: path.to_owned(), wrong })?;
+            section.map_err(wrong)?;
         }
         let folder = path.parent().unwrap_or(Path::new(""));
         for data in [&mut file.data.train, &mut file.data.dev].into_iter().chain(&mut file.data.test) {
             *data = folder.join(&data);
         }
+        file.tuning.initialization.resolve(folder, file.task.labels.len()).map_err(wrong)?;
         Ok(file)
     }
 

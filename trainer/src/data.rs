@@ -97,6 +97,10 @@ pub struct Example {
     pub source: Vec<u32>,
     /// What the model should say.
     pub target: Target,
+    /// Answers of a text task that count as right; none means that only the target's text does.
+    pub accepted: Vec<String>,
+    /// Which examples belong together, such as the answers to one question: a number that they share.
+    pub group: Option<usize>,
 }
 
 /// A file's examples.
@@ -173,7 +177,8 @@ impl<'a> Reader<'a> {
         *truncated += usize::from(tokens > limit);
         let fields = self.template.fields().iter();
         let input = fields.map(|field| (field.clone(), row[field].clone())).collect();
-        Ok(Example { input, source, target: self.target(row, path, line)? })
+        let target = self.target(row, path, line)?;
+        Ok(Example { input, source, target, accepted: Vec::new(), group: None })
     }
 
     fn target(&self, row: &Map<String, Value>, path: &Path, line: usize) -> Result<Target, DataError> {

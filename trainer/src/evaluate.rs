@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 use xprompt::engine::{Answers, Generator, Scorer, Source};
 use xprompt::runtime::{Model, RuntimeError};
-use xprompt::task::{Tokenizer, TokenizerError, accuracy, exact_match, macro_f1};
+use xprompt::task::{Tokenizer, TokenizerError};
 
-use crate::data::{Example, Target};
+use crate::data::Example;
+use crate::metric::{Metric, Prediction};
 
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,26 +87,19 @@ impl<'m> Evaluator<'m> {
     /// # Errors
     /// If ONNX Runtime fails.
     pub fn metrics(&mut self, rows: &[f32], examples: &[Example]) -> Result<Metrics, EvaluateError> {
-        match self.answers {
+        let (predicted, metrics, classes): (Vec<Prediction>, &[Metric], usize) = match self.answers {
             Answers::Labels { names, .. } => {
                 let scores = self.scores(rows, examples)?;
-                let predicted: Vec<usize> = scores.iter().map(|scores| best(scores)).collect();
-                let gold: Vec<usize> = examples.iter().map(label).collect();
-                let f1 = macro_f1(&predicted, &gold, names.len());
-                Ok(Metrics(vec![("accuracy", accuracy(&predicted, &gold)), ("macro_f1", f1)]))
+                let predicted = scores.iter().map(|scores| Prediction::Label(best(scores)));
+                (predicted.collect(), &[Metric::Accuracy, Metric::MacroF1], names.len())
             }
             Answers::Text { .. } => {
-                let predicted = self.texts(rows, examples)?;
-                let gold: Vec<String> = examples
-                    .iter()
-                    .map(|example| match &example.target {
-                        Target::Text { text, .. } => text.clone(),
-                        Target::Label(_) => String::new(),
-                    })
-                    .collect();
-                Ok(Metrics(vec![("exact_match", exact_match(&predicted, &gold))]))
+                let predicted = self.texts(rows, examples)?.into_iter().map(Prediction::Text);
+                (predicted.collect(), &[Metric::ExactMatch], 0)
             }
-        }
+        };
+        let value = |metric: &Metric| metric.judge(&predicted, examples, classes).value();
+        Ok(Metrics(metrics.iter().map(|metric| (metric.name(), value(metric))).collect()))
     }
 
     /// Probability of each label for each example, in order; empty for free text.
@@ -156,13 +150,6 @@ fn by_length<T>(
     }
     results.sort_by_key(|&(i, _)| i);
     Ok(results.into_iter().map(|(_, result)| result).collect())
-}
-
-fn label(example: &Example) -> usize {
-    match example.target {
-        Target::Label(label) => label,
-        Target::Text { .. } => unreachable!("the reader gives label tasks label targets"),
-    }
 }
 
 /// The most probable label, the first of equal ones.

@@ -15,6 +15,7 @@
 //! | [`tuning`] | one stage of prompt tuning, kept at its best |
 //! | [`metric`] | what a task is measured by |
 //! | [`method`] | the whole method |
+//! | [`superglue`] | the benchmark's files: rows, presets, submissions |
 //! | [`summary`] | what a run found, as a file |
 //! | [`setup`] | the loaded model that all of it works on |
 //! | [`progress`] | what a person sees meanwhile |
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod progress;
 pub mod setup;
 pub mod summary;
+pub mod superglue;
 pub mod task_file;
 pub mod tuner;
 pub mod tuning;

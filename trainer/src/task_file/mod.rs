@@ -4,7 +4,7 @@ mod data;
 mod recipe;
 mod task;
 
-pub use data::Data;
+pub use data::{Data, Format};
 pub use recipe::{Initialization, Pruning, Rewinding, Tuning};
 pub use task::Task;
 
@@ -92,10 +92,7 @@ impl TaskFile {
         for section in sections {
             section.map_err(|wrong| TaskFileError::Setting { path: path.to_owned(), wrong })?;
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for data in [&mut file.data.train, &mut file.data.dev].into_iter().chain(&mut file.data.test) {
-            *data = folder.join(&data);
-        }
+        file.data.relative_to(path.parent().unwrap_or(Path::new("")));
         Ok(file)
     }
 

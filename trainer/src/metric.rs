@@ -56,6 +56,15 @@ impl Metric {
         }
     }
 
+    /// Whether it judges labels; else texts.
+    #[must_use]
+    pub fn is_for_labels(self) -> bool {
+        match self {
+            Self::Accuracy | Self::MacroF1 => true,
+            Self::ExactMatch => false,
+        }
+    }
+
     /// Judges predictions for examples of a task of `classes` labels (0 for free text).
     #[must_use]
     pub fn judge(self, predictions: &[Prediction], examples: &[Example], classes: usize) -> Judged {

@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use xprompt::prompt::{Label, OutputSpec, TaskSpec};
+use xprompt::engine::ReadyTask;
+use xprompt::prompt::{
+    FORMAT, Fingerprint, Label, Limits, Manifest, OutputSpec, Prompt, PromptFile, TaskSpec,
+};
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
 use xprompt_trainer::data::{DataError, Dataset, Files, Reader, Rows, Sets, Target};
@@ -27,7 +30,7 @@ fn fixture(name: &str) -> PathBuf {
 fn labels(template: &str) -> TaskSpec {
     let label = |name: &str| Label { name: name.into(), words: name.into() };
     let output = OutputSpec::Labels { labels: vec![label("good"), label("poor")] };
-    TaskSpec { template: template.into(), output, max_input_tokens: 64 }
+    TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() }
 }
 
 fn texts() -> TaskSpec {
@@ -284,4 +287,71 @@ fn files_of_the_task_file_are_relative_to_its_folder() {
     let Data { train, dev, test, .. } = TaskFile::read(&folder.path().join("task.toml")).unwrap().data;
     assert_eq!(train, [folder.path().join("a.csv"), folder.path().join("b.csv")]);
     assert_eq!((dev, test), (vec![folder.path().join("d.tsv")], vec![]));
+}
+
+// --- what is read is what is served ---
+
+/// A prompt of one row for a task.
+fn ready(spec: &TaskSpec, tokenizer: &Tokenizer) -> ReadyTask {
+    let name = Fingerprint { name: "m".into(), fingerprint: "m".into() };
+    let manifest = Manifest {
+        format: FORMAT,
+        producer: "tests".into(),
+        tokens: 1,
+        pieces: 1,
+        d_model: 4,
+        base_model: name.clone(),
+        tokenizer: name,
+        task: spec.clone(),
+        history: Vec::new(),
+        seed: 0,
+        data: Vec::new(),
+        golden: Vec::new(),
+    };
+    // through its bytes, as a server gets it
+    let file = PromptFile {
+        manifest,
+        prompt: Prompt::dense(4, 1, vec![1.0; 4]),
+        token_importance: None,
+        piece_importance: None,
+    };
+    let file = PromptFile::from_bytes(&file.to_bytes().unwrap(), &Limits::default()).unwrap();
+    let config = Config::read(&root().join("models/t5-nano")).unwrap();
+    ReadyTask::new(file, "v".into(), tokenizer, &config).unwrap()
+}
+
+#[test]
+fn the_reader_cuts_a_row_as_the_server_cuts_the_same_input() {
+    let tokenizer = tokenizer();
+    let row = |i: usize| {
+        let text = format!("{} and so on", "a long passage of words ".repeat(i));
+        json!({"text": text, "title": "title ".repeat(i % 5), "label": "good", "question": format!("what is {i} ?")})
+    };
+    let rows: String = (0..12).map(|i| row(i).to_string() + "\n").collect();
+    let folder = folder(&[("a.jsonl", rows.as_bytes())]);
+    for keep in [vec![], vec!["question".to_owned()], vec!["question".into(), "title".into()]] {
+        let spec = TaskSpec { max_input_tokens: 32, keep, ..labels("{title}: {text} question: {question}") };
+        let task = ready(&spec, &tokenizer);
+        let set = read(&spec, &[folder.path().join("a.jsonl")], None).unwrap();
+        let mut cut = 0;
+        for example in &set.examples {
+            let (ids, truncated) =
+                task.encode(&Value::Object(example.input.clone()), &tokenizer, true).unwrap();
+            assert_eq!(ids, example.source);
+            cut += usize::from(truncated);
+            let shown = tokenizer.decode(&ids).unwrap();
+            let question = example.input["question"].as_str().unwrap();
+            assert!(spec.keep.is_empty() || shown.ends_with(question), "{shown}");
+        }
+        assert_eq!(cut, set.truncated);
+        assert!(cut > 5);
+    }
+}
+
+#[test]
+fn a_prompt_file_names_kept_fields_only_where_there_are_any() {
+    let spec = labels("{text}");
+    assert!(!serde_json::to_string(&spec).unwrap().contains("keep"));
+    let kept = TaskSpec { keep: vec!["text".into()], ..spec };
+    assert_eq!(serde_json::to_value(&kept).unwrap()["keep"], json!(["text"]));
 }

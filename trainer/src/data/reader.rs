@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 use xprompt::prompt::{OutputSpec, TaskSpec};
-use xprompt::task::{Template, TemplateError, Tokenizer};
+use xprompt::task::{InputForm, TemplateError, Tokenizer};
 
 use super::{DataError, Dataset, Example, Files, Place, Row, Rows, Target};
 
@@ -22,7 +22,7 @@ pub struct Entry {
 /// Makes rows into examples of one task.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    template: Template,
+    form: InputForm,
     spec: &'a TaskSpec,
     label: &'a str,
     group: Option<&'a str>,
@@ -36,14 +36,15 @@ impl<'a> Reader<'a> {
     /// A reader for a task whose rows hold the label under the key `label`.
     ///
     /// # Errors
-    /// If the template is malformed.
+    /// If the template is malformed, or lacks a field that is to be kept.
     pub fn new(
         spec: &'a TaskSpec,
         label: &'a str,
         tokenizer: &'a Tokenizer,
         eos: u32,
     ) -> Result<Self, TemplateError> {
-        Ok(Self { template: Template::parse(&spec.template)?, spec, label, group: None, tokenizer, eos })
+        let form = InputForm::new(&spec.template, &spec.keep, spec.max_input_tokens)?;
+        Ok(Self { form, spec, label, group: None, tokenizer, eos })
     }
 
     /// The same reader for rows of which those that agree under the key `group` belong together.
@@ -69,7 +70,7 @@ impl<'a> Reader<'a> {
     /// The rows of files, the first `limit` of them if given; tables have to have the columns that the task needs.
     #[must_use]
     pub fn rows(&self, files: Files<'_>, limit: Option<usize>) -> Rows {
-        let fields = self.template.fields().iter().map(String::as_str);
+        let fields = self.form.template().fields().iter().map(String::as_str);
         let needs: Vec<&str> = fields.chain([self.label]).chain(self.group).collect();
         Rows::read(files, &needs, limit)
     }
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
     /// Examples as a split.
     #[must_use]
     pub fn dataset(&self, entries: Vec<Entry>, fingerprint: String) -> Dataset {
-        let limit = self.spec.max_input_tokens;
+        let limit = self.form.limit();
         let truncated = entries.iter().filter(|entry| entry.tokens > limit).count();
         let examples = entries.into_iter().map(|entry| entry.example).collect();
         Dataset { examples, truncated, fingerprint }
@@ -92,9 +93,9 @@ impl<'a> Reader<'a> {
     fn entry(&self, row: Row, groups: &mut HashMap<String, usize>) -> Result<Entry, DataError> {
         let Row { place, values } = row;
         let misfit = |source| DataError::Row { place: place.clone(), source };
-        let text = self.template.render_row(&values).map_err(misfit)?;
-        let (source, tokens) = self.tokenizer.source_within(&text, self.spec.max_input_tokens)?;
-        let fields = self.template.fields().iter();
+        let texts = self.form.template().row_values(&values).map_err(misfit)?;
+        let (source, tokens) = self.form.source(&texts, self.tokenizer)?;
+        let fields = self.form.template().fields().iter();
         let input = fields.map(|field| (field.clone(), values[field].clone())).collect();
         let (target, accepted) = self.target(&values, &place)?;
         let group = self.group.map(|key| self.group_of(key, &values, &place, groups)).transpose()?;

@@ -1,9 +1,11 @@
-//! What makes text into a prediction: the tokenizer, the template, and the labels as a trie.
+//! What makes text into a prediction: the tokenizer, the template and how it is cut, and the labels as a trie.
 
+mod input;
 mod template;
 mod tokenizer;
 mod trie;
 
+pub use input::InputForm;
 pub use template::{Template, TemplateError};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use trie::{Decision, LabelTrie, TrieError};

@@ -11,7 +11,7 @@ use serde_json::json;
 use xprompt::engine::Answers;
 use xprompt::prompt::{Limits, PromptFile, write_atomically};
 use xprompt::t5::{Checkpoint, graphs};
-use xprompt_trainer::data::Reader;
+use xprompt_trainer::data::{Files, Reader};
 use xprompt_trainer::evaluate::Evaluator;
 use xprompt_trainer::method;
 use xprompt_trainer::progress::Progress;
@@ -182,7 +182,8 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
     let config = setup.model.config();
     let answers = Answers::new(&spec.output, &setup.tokenizer, config)?;
     let reader = Reader::new(spec, &args.label, &setup.tokenizer, config.eos_token_id)?;
-    let data = reader.read(&args.data, args.rows)?;
+    let files = Files { paths: std::slice::from_ref(&args.data), format: None };
+    let data = reader.read(files, args.rows)?;
     let mut evaluator = Evaluator::new(&answers, &setup.model, &setup.tokenizer, &mut setup.scorer)?;
     let metrics = evaluator.metrics(file.prompt.rows(), &data.examples)?.to_json();
     let majority = data.majority(&answers);

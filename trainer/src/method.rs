@@ -9,16 +9,16 @@ use std::time::Instant;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use xprompt::engine::{Answers, TaskError};
 use xprompt::prompt::{
-    DataSource, FORMAT, Golden, Manifest, Prompt, PromptError, PromptFile, Stage as History, TaskSpec,
-    keep_top_pieces, keep_top_tokens,
+    DataSource, FORMAT, Golden, Manifest, Prompt, PromptError, PromptFile, Stage as History, keep_top_pieces,
+    keep_top_tokens,
 };
 use xprompt::runtime::RuntimeError;
 use xprompt::task::{TemplateError, TokenizerError};
 
-use crate::data::{DataError, Dataset, Example, Reader};
+use crate::data::{DataError, Example, Sets};
 use crate::evaluate::{EvaluateError, Evaluator, Metrics};
 use crate::importance::{Importance, importance};
 use crate::initialize::initialize;
@@ -153,8 +153,9 @@ pub fn run(
     }
     let spec = task.spec();
     let answers = Answers::new(&spec.output, &setup.tokenizer, setup.model.config())?;
-    let sets = Sets::read(task, &spec, setup)?;
-    sets.announce(&answers, progress);
+    let eos = setup.model.config().eos_token_id;
+    let sets = Sets::read(&task.data, &spec, &setup.tokenizer, eos)?;
+    announce(&sets, &answers, progress);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let rows = initialize(
         task.tuning.initialization,
@@ -209,52 +210,16 @@ pub fn run(
     Ok(Outcome { file, summary })
 }
 
-/// The task's data.
-struct Sets {
-    train: Dataset,
-    dev: Dataset,
-    test: Option<Dataset>,
-}
-
-// === impl Sets ===
-
-impl Sets {
-    fn read(task: &TaskFile, spec: &TaskSpec, setup: &Setup) -> Result<Self, MethodError> {
-        let eos = setup.model.config().eos_token_id;
-        let reader = Reader::new(spec, &task.data.label, &setup.tokenizer, eos)?;
-        let test = task.data.test.as_ref().map(|path| reader.read(path, task.data.test_rows)).transpose()?;
-        Ok(Self {
-            train: reader.read(&task.data.train, task.data.train_rows)?,
-            dev: reader.read(&task.data.dev, task.data.dev_rows)?,
-            test,
-        })
-    }
-
-    fn splits(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
-        let splits = [("train", Some(&self.train)), ("dev", Some(&self.dev)), ("test", self.test.as_ref())];
-        splits.into_iter().filter_map(|(name, set)| Some((name, set?)))
-    }
-
-    fn sources(&self) -> Vec<DataSource> {
-        self.splits().map(|(name, set)| set.source(name)).collect()
-    }
-
-    fn majority(&self, answers: &Answers) -> Map<String, Value> {
-        let share = |set: &Dataset| set.majority(answers);
-        self.splits().filter_map(|(name, set)| Some((name.to_owned(), json!(share(set)?)))).collect()
-    }
-
-    fn announce(&self, answers: &Answers, progress: &Progress) {
-        for (name, set) in self.splits() {
-            let majority = set.majority(answers).map_or(String::new(), |share| {
-                format!(", always the most frequent label: {:.1} %", 100.0 * share)
-            });
-            let cut = match set.truncated {
-                0 => String::new(),
-                rows => format!(", {rows} cut to the longest length"),
-            };
-            progress.line(&format!("{name:<22} {:>6} rows{majority}{cut}", set.examples.len()));
-        }
+fn announce(sets: &Sets, answers: &Answers, progress: &Progress) {
+    for (name, set) in sets.splits() {
+        let majority = set.majority(answers).map_or(String::new(), |share| {
+            format!(", always the most frequent label: {:.1} %", 100.0 * share)
+        });
+        let cut = match set.truncated {
+            0 => String::new(),
+            rows => format!(", {rows} cut to the longest length"),
+        };
+        progress.line(&format!("{name:<22} {:>6} rows{majority}{cut}", set.examples.len()));
     }
 }
 

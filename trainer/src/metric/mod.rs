@@ -80,9 +80,9 @@ impl Metric {
         }
     }
 
-    /// Whether it measures labels; else it measures texts.
+    /// Whether it judges labels; else texts.
     #[must_use]
-    pub fn is_of_labels(self) -> bool {
+    pub fn is_for_labels(self) -> bool {
         match self {
             Self::Accuracy
             | Self::MacroF1

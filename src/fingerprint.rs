@@ -8,6 +8,14 @@ pub fn of_bytes(bytes: &[u8]) -> String {
     of_hash(Sha256::new_with_prefix(bytes))
 }
 
+/// As [`of_bytes`], of several parts one after the other.
+#[must_use]
+pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    parts.into_iter().for_each(|part| hash.update(part));
+    of_hash(hash)
+}
+
 /// The first 16 hexadecimal digits of a SHA-256.
 pub(crate) fn of_hash(hash: Sha256) -> String {
     hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -21,5 +29,6 @@ mod tests {
     #[test]
     fn a_fingerprint_begins_the_sha_256() {
         assert_eq!(of_bytes(b"abc"), "ba7816bf8f01cfea");
+        assert_eq!(of_parts([&b"a"[..], b"", b"bc"]), "ba7816bf8f01cfea");
     }
 }

@@ -10,7 +10,7 @@
 //! | [`fingerprint`] | short names for bytes |
 //! | [`prompt`] | the XPrompt tensor: rows, masks, file format |
 //! | [`t5`] | the frozen model: configuration, mapped weights, its computation as graphs |
-//! | [`task`] | what makes text into a prediction: template, labels as a trie, metrics |
+//! | [`task`] | what makes text into a prediction: template, labels as a trie |
 //! | [`runtime`] | ONNX Runtime: finding the library, sessions |
 //! | [`engine`] | scoring and generation over batches, and the scheduler that fills them |
 //! | [`store`] | where prompts live, and noticing when they change |

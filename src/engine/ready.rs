@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::prompt::{Manifest, OutputSpec, PromptFile};
+use crate::prompt::{Manifest, OutputSpec, PromptFile, TaskSpec};
 use crate::t5::Config;
-use crate::task::{LabelTrie, Template, TemplateError, Tokenizer, TokenizerError, TrieError};
+use crate::task::{InputForm, LabelTrie, Template, TemplateError, Tokenizer, TokenizerError, TrieError};
 
 /// Why a prompt's task cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub struct ReadyTask {
     rows: Vec<f32>,
     kept_tokens: usize,
     kept_pieces: usize,
-    template: Template,
+    form: InputForm,
     answers: Answers,
 }
 
@@ -82,14 +82,15 @@ impl ReadyTask {
         config: &Config,
     ) -> Result<Self, TaskError> {
         let PromptFile { manifest, prompt, .. } = file;
-        let template = Template::parse(&manifest.task.template)?;
+        let TaskSpec { template, keep, max_input_tokens, .. } = &manifest.task;
+        let form = InputForm::new(template, keep, *max_input_tokens)?;
         let answers = Answers::new(&manifest.task.output, tokenizer, config)?;
         Ok(Self {
             version,
             rows: prompt.rows().to_vec(),
             kept_tokens: prompt.kept_token_count(),
             kept_pieces: prompt.kept_piece_count(),
-            template,
+            form,
             answers,
             manifest,
         })
@@ -134,7 +135,7 @@ impl ReadyTask {
     /// The parsed template.
     #[must_use]
     pub fn template(&self) -> &Template {
-        &self.template
+        self.form.template()
     }
 
     /// Bytes of the rows in memory.
@@ -153,9 +154,9 @@ impl ReadyTask {
         tokenizer: &Tokenizer,
         truncate: bool,
     ) -> Result<(Vec<u32>, bool), InputError> {
-        let text = self.template.render(input)?;
-        let limit = self.manifest.task.max_input_tokens;
-        let (ids, tokens) = tokenizer.source_within(&text, limit)?;
+        let values = self.form.template().values(input)?;
+        let (ids, tokens) = self.form.source(&values, tokenizer)?;
+        let limit = self.form.limit();
         let too_long = tokens > limit;
         if too_long && !truncate {
             return Err(InputError::TooLong { tokens, limit });

@@ -71,6 +71,9 @@ pub struct TaskSpec {
     pub output: OutputSpec,
     /// Longest text in tokens, `</s>` included and the prompt not.
     pub max_input_tokens: usize,
+    /// Fields of the template that are kept whole where a longer text is cut; others are cut at their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
 }
 
 /// What the model answers with.

@@ -1,11 +1,11 @@
-//! What makes text into a prediction: the tokenizer, the template, the labels as a trie, and the metrics.
+//! What makes text into a prediction: the tokenizer, the template and how it is cut, and the labels as a trie.
 
-mod metrics;
+mod input;
 mod template;
 mod tokenizer;
 mod trie;
 
-pub use metrics::{accuracy, exact_match, macro_f1};
+pub use input::InputForm;
 pub use template::{Template, TemplateError};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use trie::{Decision, LabelTrie, TrieError};

@@ -1,6 +1,6 @@
 //! The text that the model reads: a template with an input's fields in braces.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Why a template or an input does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,14 @@ pub enum TemplateError {
         /// All fields of the template.
         needs: String,
     },
+    /// A field to be kept whole that the template does not use.
+    #[error("keep names a field {field:?} that the template does not use; it takes {needs}")]
+    Keep {
+        /// The field.
+        field: String,
+        /// All fields of the template.
+        needs: String,
+    },
     /// A field is not text.
     #[error("field {field:?} is {kind}, not text, a number or a truth value")]
     NotText {
@@ -54,7 +62,8 @@ pub enum TemplateError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Field(String),
+    /// By its number in the template.
+    Field(usize),
 }
 
 /// A parsed template.
@@ -74,6 +83,7 @@ impl Template {
     pub fn parse(template: &str) -> Result<Self, TemplateError> {
         let brace = |at| TemplateError::Brace { template: template.into(), at };
         let mut parts = Vec::new();
+        let mut fields: Vec<String> = Vec::new();
         let mut text = String::new();
         let mut chars = template.char_indices().peekable();
         while let Some((at, c)) = chars.next() {
@@ -92,7 +102,11 @@ impl Template {
                     if !text.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut text)));
                     }
-                    parts.push(Part::Field(name.into()));
+                    let known = fields.iter().position(|field| field == name);
+                    parts.push(Part::Field(known.unwrap_or(fields.len())));
+                    if known.is_none() {
+                        fields.push(name.into());
+                    }
                     chars.by_ref().find(|&(_, c)| c == '}');
                 }
                 '}' => return Err(brace(at)),
@@ -101,14 +115,6 @@ impl Template {
         }
         if !text.is_empty() {
             parts.push(Part::Text(text));
-        }
-        let mut fields: Vec<String> = Vec::new();
-        for part in &parts {
-            if let Part::Field(name) = part
-                && !fields.contains(name)
-            {
-                fields.push(name.clone());
-            }
         }
         if fields.is_empty() {
             return Err(TemplateError::NoField(template.into()));
@@ -122,57 +128,60 @@ impl Template {
         &self.fields
     }
 
-    /// The text for an input: a string if the template has one field, else an object with exactly its fields.
+    /// The fields' texts of an input: a string if the template has one field, else an object with exactly its
+    /// fields.
     ///
     /// # Errors
     /// If a field is missing, unknown or not text.
-    pub fn render(&self, input: &Value) -> Result<String, TemplateError> {
+    pub fn values(&self, input: &Value) -> Result<Vec<String>, TemplateError> {
         match input {
             Value::String(_) if self.fields.len() > 1 => Err(TemplateError::NeedsFields(self.needs())),
-            Value::String(text) => Ok(self.fill(|_| text.clone())),
+            Value::String(text) => Ok(vec![text.clone()]),
             Value::Object(object) => {
                 if let Some(field) = object.keys().find(|key| !self.fields.contains(key)) {
                     return Err(TemplateError::Unknown { field: field.clone(), needs: self.needs() });
                 }
-                self.render_row(object)
+                self.row_values(object)
             }
             other => Err(TemplateError::NotInput(kind(other))),
         }
     }
 
-    /// As [`render`](Self::render) for a row of data, which may hold more than the template's fields.
+    /// As [`values`](Self::values) of a row of data, which may hold more than the template's fields.
     ///
     /// # Errors
     /// If a field is missing or not text.
-    pub fn render_row(&self, row: &serde_json::Map<String, Value>) -> Result<String, TemplateError> {
-        let mut texts = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
-            let value = row
-                .get(field)
-                .ok_or_else(|| TemplateError::Missing { field: field.clone(), needs: self.needs() })?;
-            texts.push(match value {
-                Value::String(text) => text.clone(),
-                Value::Number(_) | Value::Bool(_) => value.to_string(),
-                other => return Err(TemplateError::NotText { field: field.clone(), kind: kind(other) }),
-            });
-        }
-        Ok(self.fill(|field| {
-            let at = self.fields.iter().position(|name| name == field);
-            texts[at.expect("invariant: fields lists every field of the parts")].clone()
-        }))
+    pub fn row_values(&self, row: &Map<String, Value>) -> Result<Vec<String>, TemplateError> {
+        let value = |field: &String| match row.get(field) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
+            Some(other) => Err(TemplateError::NotText { field: field.clone(), kind: kind(other) }),
+            None => Err(TemplateError::Missing { field: field.clone(), needs: self.needs() }),
+        };
+        self.fields.iter().map(value).collect()
     }
 
-    fn fill(&self, value: impl Fn(&str) -> String) -> String {
-        self.parts
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => text.clone(),
-                Part::Field(field) => value(field),
-            })
-            .collect()
+    /// The text with the fields filled in, whose values stand in the order of [`fields`](Self::fields).
+    ///
+    /// # Panics
+    /// If there are fewer values than fields.
+    #[must_use]
+    pub fn fill(&self, values: &[String]) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Field(field) => values[*field].clone(),
+        };
+        self.parts.iter().map(part).collect()
     }
 
-    fn needs(&self) -> String {
+    /// How often each field occurs in the template.
+    #[must_use]
+    pub(super) fn occurrences(&self) -> Vec<usize> {
+        let of = |field| self.parts.iter().filter(|&part| *part == Part::Field(field)).count();
+        (0..self.fields.len()).map(of).collect()
+    }
+
+    pub(super) fn needs(&self) -> String {
         self.fields.join(", ")
     }
 }
@@ -198,8 +207,9 @@ mod tests {
         let template = Template::parse("{{x}} premise: {premise} hypothesis: { hypothesis }.").unwrap();
         assert_eq!(template.fields(), ["premise", "hypothesis"]);
         let input = json!({"premise": "It {rains}.", "hypothesis": 7});
-        assert_eq!(template.render(&input).unwrap(), "{x} premise: It {rains}. hypothesis: 7.");
-        assert_eq!(Template::parse("{text}").unwrap().render(&json!("hi")).unwrap(), "hi");
+        let render = |template: &Template, input: &Value| template.fill(&template.values(input).unwrap());
+        assert_eq!(render(&template, &input), "{x} premise: It {rains}. hypothesis: 7.");
+        assert_eq!(render(&Template::parse("{text} {text}").unwrap(), &json!("hi")), "hi hi");
     }
 
     #[test]
@@ -222,7 +232,7 @@ mod tests {
             (json!({"a": "x", "b": ["y"]}), "\"b\" is a list"),
             (json!(null), "the input is null"),
         ] {
-            let error = template.render(&input).unwrap_err().to_string();
+            let error = template.values(&input).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }

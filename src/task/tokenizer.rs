@@ -107,6 +107,13 @@ impl Tokenizer {
         Ok((ids, tokens))
     }
 
+    /// Where the tokens of a text end, in bytes.
+    pub(super) fn token_ends(&self, text: &str) -> Result<Vec<usize>, TokenizerError> {
+        let encoding = self.inner.encode(text, false);
+        let encoding = encoding.map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        Ok(encoding.get_offsets().iter().map(|&(_, end)| end).collect())
+    }
+
     /// The text of generated ids; special tokens are left out.
     ///
     /// # Errors

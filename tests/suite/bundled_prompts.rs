@@ -12,6 +12,7 @@ fn the_bundled_prompts_repeat_their_golden_examples_on_the_bundled_model() {
         assert!(root().join(format!("prompts/tasks/{name}.toml")).exists(), "{name} says how it was made");
         let path = root().join(format!("prompts/{name}.safetensors"));
         let (file, version) = PromptFile::read(&path, &Limits::default()).unwrap();
+        assert_eq!(file.to_bytes().unwrap(), std::fs::read(&path).unwrap(), "what is not said stays unsaid");
         file.verify(&lab.base).unwrap();
         let task = ReadyTask::new(file, version, &lab.tokenizer, lab.model.config()).unwrap();
         let Answers::Labels { trie, .. } = task.answers() else { panic!("{name} has labels") };

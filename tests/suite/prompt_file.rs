@@ -38,6 +38,7 @@ fn file(tokens: usize, mask: &[bool], value: f32) -> PromptFile {
                 template: "{text}".into(),
                 output: OutputSpec::Labels { labels: vec![label("yes"), label("no")] },
                 max_input_tokens: 64,
+                keep: Vec::new(),
             },
             history: Vec::new(),
             seed: 7,

@@ -81,7 +81,7 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         d_model,
         base_model: model,
         tokenizer,
-        task: TaskSpec { template: template.into(), output, max_input_tokens: 64 },
+        task: TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() },
         history: vec![stage],
         seed: 7,
         data: Vec::new(),

@@ -122,6 +122,10 @@ fn announce(task: &TaskData, progress: &Progress) {
         let name = format!("{} {part}", task.name);
         progress.line(&format!("{name:<22} {:>6} rows{share}", examples.len()));
     }
+    if task.truncated > 0 {
+        let limit = task.spec.max_input_tokens;
+        progress.line(&format!("{:<22} {} rows were cut to {limit} tokens", task.name, task.truncated));
+    }
 }
 
 /// Writes each seed's tuned prompt and XPrompt, and the XPrompt of the seed that is best on the part that choices are

@@ -15,6 +15,7 @@
 //! | [`log`], [`progress`] | what a program and what a person sees meanwhile |
 //! | [`line`], [`method`] | one task with one seed; the whole method and its controls over many |
 //! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
+//! | [`superglue`] | the benchmark's files: rows, presets, submissions |
 //! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
 
 pub mod batches;
@@ -39,6 +40,7 @@ pub mod race;
 pub mod setup;
 pub mod statistics;
 pub mod summary;
+pub mod superglue;
 pub mod task_data;
 pub mod task_file;
 pub mod tuner;

@@ -13,7 +13,7 @@ use xprompt::engine::Answers;
 use xprompt::prompt::{Limits, PromptFile, write_atomically};
 use xprompt::runtime::Device;
 use xprompt::t5::{Checkpoint, graphs};
-use xprompt_trainer::data::Reader;
+use xprompt_trainer::data::{Files, Reader};
 use xprompt_trainer::evaluate::Job;
 use xprompt_trainer::experiment::{self, Experiment};
 use xprompt_trainer::metric::Metric;
@@ -211,7 +211,8 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
     let config = setup.model.config();
     let answers = Answers::new(&spec.output, &setup.tokenizer, config)?;
     let reader = Reader::new(spec, &args.label, &setup.tokenizer, config.eos_token_id)?;
-    let data = reader.read(&args.data, args.rows)?;
+    let files = Files { paths: std::slice::from_ref(&args.data), format: None };
+    let data = reader.read(files, args.rows)?;
     let job = Job { rows: file.prompt.rows(), answers: &answers, examples: &data.examples };
     let predictions = setup.evaluator().predictions(&[job])?.remove(0);
     let (wanted, classes) = match &answers {

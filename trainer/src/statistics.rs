@@ -110,8 +110,13 @@ mod tests {
 
     /// `right` of 400 examples answered rightly, from the `first` on.
     fn judged(first: usize, right: usize) -> Judged {
-        let example =
-            |_| Example { input: serde_json::Map::new(), source: Vec::new(), target: Target::Label(1) };
+        let example = |_| Example {
+            input: serde_json::Map::new(),
+            source: Vec::new(),
+            target: Target::Label(1),
+            accepted: Vec::new(),
+            group: None,
+        };
         let examples: Vec<Example> = (0..400).map(example).collect();
         let label = |i: usize| usize::from((first..first + right).contains(&i));
         let predictions: Vec<Prediction> = (0..400).map(|i| Prediction::Label(label(i))).collect();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use xprompt::engine::Answers;
 use xprompt::prompt::{DataSource, TaskSpec};
 
-use crate::data::{Dataset, Example, Reader, Target};
+use crate::data::{Example, Sets, Target, part};
 use crate::error::RunError;
 use crate::metric::{Judged, Metric, Prediction};
 use crate::setup::Setup;
@@ -33,6 +33,8 @@ pub struct TaskData {
     pub metrics: Vec<Metric>,
     /// Where the rows come from.
     pub sources: Vec<DataSource>,
+    /// Rows that were longer than the task allows and were cut.
+    pub truncated: usize,
     /// Weight of each label in the loss.
     pub weights: Option<Vec<f32>>,
 }
@@ -51,25 +53,20 @@ impl TaskData {
         }
         let spec = file.spec();
         let answers = Answers::new(&spec.output, &setup.tokenizer, setup.model.config())?;
-        let reader =
-            Reader::new(&spec, &file.data.label, &setup.tokenizer, setup.model.config().eos_token_id)?;
-        let train = reader.read(&file.data.train, file.data.train_rows)?;
-        let dev = reader.read(&file.data.dev, file.data.dev_rows)?;
-        let test = file.data.test.as_ref().map(|path| reader.read(path, file.data.test_rows)).transpose()?;
-        let sources = [("train", Some(&train)), ("dev", Some(&dev)), ("test", test.as_ref())]
-            .into_iter()
-            .filter_map(|(split, set)| Some(set?.source(split)))
-            .collect();
-        let metrics = match answers {
-            Answers::Labels { .. } => vec![Metric::Accuracy, Metric::MacroF1],
-            Answers::Text { .. } => vec![Metric::ExactMatch],
-        };
+        let sets = Sets::read(&file.data, &spec, &setup.tokenizer, setup.model.config().eos_token_id)?;
+        let (sources, truncated) = (sets.sources(), sets.splits().map(|(_, set)| set.truncated).sum());
+        let Sets { train, dev, test } = sets;
         let share = file.selection.report_share;
         let rows = dev.examples.len();
-        let (choose, report) = part(dev, share);
-        if choose.is_empty() || (report.is_empty() && (share > 0.0 || test.is_none())) {
-            return Err(RunError::Selection { task: name.to_owned(), rows, share });
+        let test = test.map(|test| test.examples).unwrap_or_default();
+        let unparted = || RunError::Selection { task: name.to_owned(), rows, share };
+        if share == 0.0 && test.is_empty() {
+            return Err(unparted());
         }
+        let (choose, report) = part(dev.examples, share).map_err(|_| unparted())?;
+        let labels = &file.task.labels;
+        let weights = file.task.class_weights.as_ref();
+        let weights = weights.map(|weights| weights.resolve(labels, &train.label_counts(labels.len())));
         Ok(Self {
             name: name.to_owned(),
             spec,
@@ -77,10 +74,11 @@ impl TaskData {
             train: train.examples,
             choose,
             report,
-            test: test.map(|test| test.examples).unwrap_or_default(),
-            metrics,
+            test,
+            metrics: file.task.metrics(),
             sources,
-            weights: None,
+            truncated,
+            weights,
             file,
         })
     }
@@ -133,26 +131,4 @@ impl TaskData {
         };
         self.parts().filter_map(|(name, part)| Some((name.to_owned(), json!(share(part)?)))).collect()
     }
-}
-
-/// Parts dev evenly along its order within each label: every so many-th row of a label is reported on.
-fn part(dev: Dataset, share: f64) -> (Vec<Example>, Vec<Example>) {
-    let mut seen: Vec<(Target, f64)> = Vec::new();
-    dev.examples.into_iter().partition(|example| {
-        let label = match &example.target {
-            Target::Text { .. } => Target::Label(0),
-            label @ Target::Label(_) => label.clone(),
-        };
-        let at = seen.iter().position(|(known, _)| *known == label).unwrap_or_else(|| {
-            seen.push((label, 0.0));
-            seen.len() - 1
-        });
-        let due = &mut seen[at].1;
-        *due += share;
-        let reported = *due >= 1.0;
-        if reported {
-            *due -= 1.0;
-        }
-        !reported
-    })
 }

@@ -79,6 +79,8 @@ fn importance_is_the_mean_absolute_derivative_of_the_loss_by_the_mask() {
             input: serde_json::Map::new(),
             source: setup.tokenizer.source(text).unwrap(),
             target: Target::Label(i),
+            accepted: Vec::new(),
+            group: None,
         })
         .collect();
     let chosen: Vec<&Example> = examples.iter().collect();

@@ -4,11 +4,13 @@ mod data;
 mod experiment;
 mod recipe;
 mod task;
+mod weights;
 
-pub use data::Data;
+pub use data::{Data, Format};
 pub use experiment::{Controls, Selection};
 pub use recipe::{Initialization, Pruning, Rewinding, Tuning};
 pub use task::Task;
+pub use weights::{ClassWeights, Rule};
 
 use std::path::{Path, PathBuf};
 
@@ -109,9 +111,7 @@ impl TaskFile {
             section.map_err(wrong)?;
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        for data in [&mut file.data.train, &mut file.data.dev].into_iter().chain(&mut file.data.test) {
-            *data = folder.join(&data);
-        }
+        file.data.relative_to(folder);
         file.tuning.initialization.resolve(folder, file.task.labels.len()).map_err(wrong)?;
         Ok(file)
     }
@@ -127,6 +127,7 @@ impl TaskFile {
             template: self.task.template.clone(),
             output,
             max_input_tokens: self.task.max_input_tokens,
+            keep: self.task.keep.clone(),
         }
     }
 
@@ -143,6 +144,7 @@ impl TaskFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Metric;
 
     fn parse(text: &str) -> Result<TaskFile, TaskFileError> {
         let folder = tempfile::tempdir().unwrap();
@@ -163,8 +165,30 @@ mod tests {
     }
 
     #[test]
+    fn metrics_and_class_weights_have_defaults_by_kind() {
+        let file = parse(MINIMAL).unwrap();
+        assert_eq!(file.task.metrics(), [Metric::Accuracy, Metric::MacroF1]);
+        let text = MINIMAL.split("labels").next().unwrap().to_owned() + "max_new_tokens = 4\n";
+        assert_eq!(parse(&text).unwrap().task.metrics(), [Metric::ExactMatch]);
+        let weighted =
+            parse(&format!("{MINIMAL}metrics = ['macro_f1']\nclass_weights = {{ y = 3 }}\n")).unwrap();
+        assert_eq!(weighted.task.metrics(), [Metric::MacroF1]);
+        let weights = weighted.task.class_weights.unwrap().resolve(&weighted.task.labels, &[1, 1]);
+        assert_eq!(weights, [0.5, 1.5]);
+    }
+
+    #[test]
     fn mistakes_name_the_setting() {
         for (more, words) in [
+            ("metrics = ['exact_match']", "task.metrics is \"exact_match\"; this metric is for free text"),
+            ("metrics = ['accuracy', 'accuracy']", "name each metric once"),
+            ("class_weights = { z = 2 }", "task.class_weights is \"z\"; a label has to be one of"),
+            (
+                "class_weights = { x = -1 }",
+                "task.class_weights is -1.0; a weight has to be a positive number",
+            ),
+            ("class_weights = 'even'", "\"balanced\", or a table of labels and weights"),
+            ("max_new_tokens = 4", "a task has labels or free text, not both"),
             ("[tuning]\nlerning_rate = 1.0", "lerning_rate"),
             ("[tuning]\nprompt_tokens = 0", "tuning.prompt_tokens is 0"),
             ("[pruning]\ntoken_ratios = [1.0]", "pruning.token_ratios"),

@@ -1,0 +1,157 @@
+//! Rows as examples of one task.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+use xprompt::prompt::{OutputSpec, TaskSpec};
+use xprompt::task::{InputForm, TemplateError, Tokenizer};
+
+use super::{DataError, Dataset, Example, Files, Place, Row, Rows, Target};
+
+/// An example, where it comes from, and how long it was.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The example.
+    pub example: Example,
+    /// Its row.
+    pub place: Place,
+    /// Tokens of the source before it was cut.
+    pub tokens: usize,
+}
+
+/// Makes rows into examples of one task.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    form: InputForm,
+    spec: &'a TaskSpec,
+    label: &'a str,
+    group: Option<&'a str>,
+    tokenizer: &'a Tokenizer,
+    eos: u32,
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    /// A reader for a task whose rows hold the label under the key `label`.
+    ///
+    /// # Errors
+    /// If the template is malformed, or lacks a field that is to be kept.
+    pub fn new(
+        spec: &'a TaskSpec,
+        label: &'a str,
+        tokenizer: &'a Tokenizer,
+        eos: u32,
+    ) -> Result<Self, TemplateError> {
+        let form = InputForm::new(&spec.template, &spec.keep, spec.max_input_tokens)?;
+        Ok(Self { form, spec, label, group: None, tokenizer, eos })
+    }
+
+    /// The same reader for rows of which those that agree under the key `group` belong together.
+    #[must_use]
+    pub fn grouped(self, group: Option<&'a str>) -> Self {
+        Self { group, ..self }
+    }
+
+    /// Reads files, the first `limit` rows of them if given.
+    ///
+    /// # Errors
+    /// If a file cannot be read or a row does not fit the task; the error names file and line.
+    pub fn read(&self, files: Files<'_>, limit: Option<usize>) -> Result<Dataset, DataError> {
+        let rows = self.rows(files, limit);
+        let fingerprint = rows.fingerprint.clone();
+        let entries: Vec<Entry> = self.entries(rows).collect::<Result<_, _>>()?;
+        if entries.is_empty() {
+            return Err(DataError::empty(files));
+        }
+        Ok(self.dataset(entries, fingerprint))
+    }
+
+    /// The rows of files, the first `limit` of them if given; tables have to have the columns that the task needs.
+    #[must_use]
+    pub fn rows(&self, files: Files<'_>, limit: Option<usize>) -> Rows {
+        let fields = self.form.template().fields().iter().map(String::as_str);
+        let needs: Vec<&str> = fields.chain([self.label]).chain(self.group).collect();
+        Rows::read(files, &needs, limit)
+    }
+
+    /// The examples that rows are, or what is wrong with them.
+    pub fn entries(&self, rows: Rows) -> impl Iterator<Item = Result<Entry, DataError>> {
+        let mut groups = HashMap::new();
+        rows.rows.into_iter().map(move |row| self.entry(row?, &mut groups))
+    }
+
+    /// Examples as a split.
+    #[must_use]
+    pub fn dataset(&self, entries: Vec<Entry>, fingerprint: String) -> Dataset {
+        let limit = self.form.limit();
+        let truncated = entries.iter().filter(|entry| entry.tokens > limit).count();
+        let examples = entries.into_iter().map(|entry| entry.example).collect();
+        Dataset { examples, truncated, fingerprint }
+    }
+
+    fn entry(&self, row: Row, groups: &mut HashMap<String, usize>) -> Result<Entry, DataError> {
+        let Row { place, values } = row;
+        let misfit = |source| DataError::Row { place: place.clone(), source };
+        let texts = self.form.template().row_values(&values).map_err(misfit)?;
+        let (source, tokens) = self.form.source(&texts, self.tokenizer)?;
+        let fields = self.form.template().fields().iter();
+        let input = fields.map(|field| (field.clone(), values[field].clone())).collect();
+        let (target, accepted) = self.target(&values, &place)?;
+        let group = self.group.map(|key| self.group_of(key, &values, &place, groups)).transpose()?;
+        Ok(Entry { example: Example { input, source, target, accepted, group }, place, tokens })
+    }
+
+    /// The target, and the accepted texts where a row holds a list of them, of which the first is the target.
+    fn target(&self, row: &Map<String, Value>, place: &Place) -> Result<(Target, Vec<String>), DataError> {
+        let value = row.get(self.label);
+        match &self.spec.output {
+            OutputSpec::Labels { labels } => {
+                let text = value.and_then(text);
+                let known = labels.iter().position(|label| Some(&label.name) == text.as_ref());
+                let label = known.ok_or_else(|| DataError::Label {
+                    place: place.clone(),
+                    key: self.label.into(),
+                    got: value.map_or("missing".into(), Value::to_string),
+                    labels: labels.iter().map(|label| label.name.as_str()).collect::<Vec<_>>().join(", "),
+                })?;
+                Ok((Target::Label(label), Vec::new()))
+            }
+            OutputSpec::Text { max_new_tokens } => {
+                let accepted = match value {
+                    Some(Value::Array(texts)) => texts.iter().map(text).collect::<Option<Vec<_>>>(),
+                    _ => Some(Vec::new()),
+                };
+                let first = accepted.as_ref().and_then(|texts| texts.first().cloned());
+                let missing = || DataError::Target { place: place.clone(), key: self.label.into() };
+                let text = first.or_else(|| value.and_then(text)).ok_or_else(missing)?;
+                let mut tokens = self.tokenizer.words(&text)?;
+                tokens.truncate(max_new_tokens.saturating_sub(1));
+                tokens.push(self.eos);
+                Ok((Target::Text { tokens, text }, accepted.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn group_of(
+        &self,
+        key: &str,
+        row: &Map<String, Value>,
+        place: &Place,
+        groups: &mut HashMap<String, usize>,
+    ) -> Result<usize, DataError> {
+        let missing = || DataError::Group { place: place.clone(), key: key.into() };
+        let name = row.get(key).and_then(text).ok_or_else(missing)?;
+        let next = groups.len();
+        Ok(*groups.entry(name).or_insert(next))
+    }
+}
+
+/// A value that stands for a text.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}

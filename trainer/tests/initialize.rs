@@ -58,7 +58,7 @@ fn file(setup: &Setup, prompt: Prompt) -> PromptFile {
         d_model: prompt.d_model(),
         base_model: setup.base.model.clone(),
         tokenizer: setup.base.tokenizer.clone(),
-        task: TaskSpec { template: "{text}".into(), output, max_input_tokens: 64 },
+        task: TaskSpec { template: "{text}".into(), output, max_input_tokens: 64, keep: Vec::new() },
         history: Vec::new(),
         seed: 0,
         data: Vec::new(),

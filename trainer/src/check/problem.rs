@@ -1,6 +1,6 @@
 //! Problems with their places, collected so that one mistake in many rows is one problem.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -78,9 +78,7 @@ impl Findings {
         let problem = self.kind(severity, &place.path, field, message);
         problem.rows += 1;
         problem.is_line = place.is_line;
-        if problem.lines.len() < LINES {
-            problem.lines.push(place.number);
-        }
+        problem.lines.push(place.number);
     }
 
     /// A problem of a file.
@@ -108,12 +106,14 @@ impl Findings {
     /// The problems, errors first; of a file that has very many kinds, the first.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut listed: Vec<Problem> = Vec::new();
-        let mut kinds: HashMap<(Severity, PathBuf), usize> = HashMap::new();
-        for problem in &self.problems {
+        let mut kinds: BTreeMap<(Severity, PathBuf), usize> = BTreeMap::new();
+        for mut problem in self.problems {
             let count = kinds.entry((problem.severity, problem.file.clone())).or_default();
             *count += 1;
             if *count <= KINDS {
-                listed.push(problem.clone());
+                problem.lines.sort_unstable();
+                problem.lines.truncate(LINES);
+                listed.push(problem);
             }
         }
         for ((severity, file), count) in kinds {

@@ -103,7 +103,8 @@ impl Report {
             let (most, least) =
                 (count(&self.splits[0], rest[0]), count(&self.splits[0], rest[rest.len() - 1]));
             let name = self.splits[0].split.name();
-            text += &format!("  and {} more labels with {most} to {least} rows of {name}\n", rest.len());
+            let range = if most == least { most.to_string() } else { format!("{most} to {least}") };
+            text += &format!("  and {} more labels with {range} rows of {name} each\n", rest.len());
         }
         text
     }
@@ -155,6 +156,7 @@ fn files(split: &SplitReport) -> String {
     let name = |i: usize| split.files[i].file_name().unwrap_or_default().to_string_lossy().into_owned();
     match split.files.len() {
         1 => name(0),
+        2 => format!("{}, {}", name(0), name(1)),
         n => format!("{} to {}", name(0), name(n - 1)),
     }
 }

@@ -185,18 +185,21 @@ impl<'a> Examiner<'a> {
         }
         let keep = &self.task.task.keep;
         let message = if keep.is_empty() {
+            let or = match self.reader.form().template().fields() {
+                [_] => "",
+                _ => ", or name the fields that have to stay whole with task.keep",
+            };
             format!(
-                "the text is longer than task.max_input_tokens = {limit}: its end is lost; raise the limit, or name \
-                 the fields that have to stay whole with task.keep"
+                "the text is longer than task.max_input_tokens ({limit}): its end is lost; raise the limit{or}"
             )
         } else if self.kept_alone(row) {
             format!(
-                "the fields of task.keep alone are longer than task.max_input_tokens = {limit}: their end is lost; \
+                "the fields of task.keep alone are longer than task.max_input_tokens ({limit}): their end is lost; \
                  raise the limit, or keep fewer"
             )
         } else {
             format!(
-                "the text is longer than task.max_input_tokens = {limit}: fields that task.keep does not name lose \
+                "the text is longer than task.max_input_tokens ({limit}): other fields than those of task.keep lose \
                  their ends"
             )
         };
@@ -225,8 +228,8 @@ impl<'a> Examiner<'a> {
         let limit = self.task.task.max_new_tokens.unwrap_or(usize::MAX);
         if tokens > limit {
             let message = format!(
-                "the target text takes more than task.max_new_tokens = {limit} with its end token, and is cut; \
-                 raise it"
+                "the target text takes more than task.max_new_tokens ({limit}) with its end token, and is \
+                 cut; raise it"
             );
             self.findings.row(Severity::Warning, &row.place, key, &message);
         }

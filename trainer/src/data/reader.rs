@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
-use xprompt::prompt::{OutputSpec, TaskSpec};
+use xprompt::prompt::{Label, OutputSpec, TaskSpec};
 use xprompt::task::{InputForm, TemplateError, Tokenizer};
 
 use super::{DataError, Dataset, Example, Files, Place, Row, Rows, Target};
@@ -18,6 +18,9 @@ pub struct Entry {
     /// Tokens of the source before it was cut.
     pub tokens: usize,
 }
+
+/// Labels that a message names.
+const NAMED: usize = 20;
 
 /// Makes rows into examples of one task.
 #[derive(Debug)]
@@ -135,7 +138,7 @@ impl<'a> Reader<'a> {
                     place: place.clone(),
                     key: self.label.into(),
                     got: value.map_or("missing".into(), Value::to_string),
-                    labels: labels.iter().map(|label| label.name.as_str()).collect::<Vec<_>>().join(", "),
+                    labels: some_names(labels),
                 })?;
                 Ok((Target::Label(label), Vec::new()))
             }
@@ -167,6 +170,14 @@ impl<'a> Reader<'a> {
         let next = groups.len();
         Ok(*groups.entry(name).or_insert(next))
     }
+}
+
+/// The labels' names, of very many the first.
+fn some_names(labels: &[Label]) -> String {
+    let names: Vec<&str> = labels.iter().take(NAMED).map(|label| label.name.as_str()).collect();
+    let more =
+        if labels.len() > NAMED { format!(" and {} more", labels.len() - NAMED) } else { String::new() };
+    names.join(", ") + &more
 }
 
 /// A value that stands for a text.

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`task_file`] | what a task file may say |
 //! | [`data`] | labelled rows as token ids |
+//! | [`check`] | what is wrong with a task's data and template |
 //! | [`tuner`] | losses and prompt gradients of a batch, by the tuning graph |
 //! | [`plan`] | how many examples a run holds |
 //! | [`optimizer`] | Adafactor |
@@ -21,6 +22,7 @@
 //! | [`progress`] | what a person sees meanwhile |
 
 pub mod batches;
+pub mod check;
 pub mod data;
 pub mod evaluate;
 pub mod importance;

@@ -339,6 +339,14 @@ impl Graph {
         self.same_dtype(Op::Concat { axis }, xs, shape)
     }
 
+    /// The first `count` (a value of shape `[1]`) entries along an axis, whose size is then called `size`.
+    pub fn first(&mut self, x: Value, axis: usize, count: Value, size: Dim) -> Value {
+        let mut shape = self.shape(x).to_vec();
+        shape[axis] = size;
+        let (start, axis) = (self.vector_i64(&[0]), self.vector_i64(&[axis as i64]));
+        self.same_dtype(Op::Slice, &[x, start, count, axis], shape)
+    }
+
     /// 0, 1, ... up to a size.
     pub fn positions(&mut self, dim: Dim) -> Value {
         let limit = match dim {

@@ -70,6 +70,8 @@ pub(super) enum Op {
     Concat {
         axis: usize,
     },
+    /// From a start to an end along an axis.
+    Slice,
     Range,
     ReduceSum,
     ReduceMean,
@@ -118,6 +120,7 @@ impl Op {
             Self::Expand => plain("Expand"),
             Self::Gather => (STANDARD, "Gather", vec![attribute::int("axis", 0)]),
             Self::Concat { axis } => (STANDARD, "Concat", vec![attribute::int("axis", *axis as i64)]),
+            Self::Slice => plain("Slice"),
             Self::Range => plain("Range"),
             Self::ReduceSum => (STANDARD, "ReduceSum", vec![attribute::int("keepdims", 1)]),
             Self::ReduceMean => (STANDARD, "ReduceMean", vec![attribute::int("keepdims", 1)]),

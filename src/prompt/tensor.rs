@@ -1,10 +1,12 @@
 //! A soft prompt with its masks.
 
+use serde::{Deserialize, Serialize};
+
 /// Soft prompt rows and what of them survived pruning.
 ///
 /// Of `tokens` original rows those whose mask is set remain, in order, as dense rows of `d_model`; each row is
 /// `pieces` equal, contiguous pieces, and a pruned piece is zero.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     d_model: usize,
     pieces: usize,

@@ -2,10 +2,12 @@
 //!
 //! All sessions share one thread pool. A [`Session`] has one owner at a time (`run` takes `&mut self`).
 
+mod device;
 mod library;
 mod model;
 mod session;
 
+pub use device::{Device, UnknownDevice};
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
 pub use session::{Input, Output, Session};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Runtime, RuntimeError, Session};
+use super::{Device, Runtime, RuntimeError, Session};
 use crate::graph::{Graph, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
@@ -14,21 +14,28 @@ use crate::t5::{Checkpoint, Config};
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed).
+/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
 #[derive(Debug)]
 pub struct Model {
     checkpoint: Checkpoint,
     runtime: Runtime,
+    device: Device,
     expanded: Mutex<HashMap<String, Arc<DynValue>>>,
 }
 
 // === impl Model ===
 
 impl Model {
-    /// Puts a checkpoint on a runtime.
+    /// Puts a checkpoint on a runtime, to compute on the processor.
     #[must_use]
     pub fn new(checkpoint: Checkpoint, runtime: Runtime) -> Self {
-        Self { checkpoint, runtime, expanded: Mutex::default() }
+        Self { checkpoint, runtime, device: Device::Cpu, expanded: Mutex::default() }
+    }
+
+    /// The same to compute on `device`.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
     }
 
     /// The weights and their configuration.
@@ -47,6 +54,12 @@ impl Model {
     #[must_use]
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// Where sessions compute.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
@@ -70,10 +83,11 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
+        builder = self.device.register(builder)?;
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
-        let model = if self.checkpoint.is_f32() {
+        let model = if self.checkpoint.is_f32() || self.device != Device::Cpu {
             self.checkpoint.onnx(graph)
         } else {
             for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {

@@ -32,7 +32,10 @@ pub const ENCODER_HIDDEN: &str = "encoder_hidden";
 pub const LOGITS: &str = "logits";
 /// Output `[batch]` f32: negative log likelihood of an example's targets, in nats, summed over positions.
 pub const LOSS: &str = "loss";
-/// Output `[batch, length, d_model]` f32: dL_i/dx of each example's own loss at its prompt positions, else 0.
+/// Input `[1]` i64: the largest number of prompt rows that an example of the batch has.
+pub const PROMPT_LENGTH: &str = "prompt_length";
+/// Output `[batch, prompt_length, d_model]` f32: dL_i/dx of each example's own loss at its prompt positions, which
+/// come first, and 0 where an example has fewer of them.
 pub const PROMPT_GRADIENT: &str = "prompt_gradient";
 
 /// Name of the cached keys of a decoder layer, as input (`past`) or output (`present`).
@@ -114,7 +117,7 @@ pub fn decoder_step(checkpoint: &Checkpoint) -> Graph {
 
 /// A tuning step: the loss of every example and its derivative at the example's own prompt rows.
 ///
-/// Inputs are those of [`scoring`] plus [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
+/// Inputs are those of [`scoring`] plus [`PROMPT_LENGTH`], [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
 /// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
@@ -144,6 +147,8 @@ pub fn tuning(checkpoint: &Checkpoint, answers: Answers) -> Graph {
     let minus = g.scalar(-1.0);
     let loss = g.mul(total, minus);
     let gradient = g.gradient(loss, source.prompt);
+    let count = g.input(PROMPT_LENGTH, DType::I64, &[1.into()]);
+    let gradient = g.first(gradient, 1, count, Dim::Named("prompt_length"));
     g.output(LOSS, loss);
     g.output(PROMPT_GRADIENT, gradient);
     t5.graph

@@ -32,6 +32,21 @@ impl Batches {
         (self.lengths.len() / self.batch_size).max(1)
     }
 
+    /// The next batch, as indices of examples.
+    pub fn next_batch(&mut self) -> Vec<usize> {
+        loop {
+            if let Some(batch) = self.ready.pop() {
+                return batch;
+            }
+            self.shuffle();
+        }
+    }
+
+    /// Leaves out the next batches.
+    pub fn skip(&mut self, batches: usize) {
+        (0..batches).for_each(|_| drop(self.next_batch()));
+    }
+
     fn shuffle(&mut self) {
         let mut order: Vec<usize> = (0..self.lengths.len()).collect();
         order.shuffle(&mut self.rng);
@@ -44,18 +59,6 @@ impl Batches {
         }
         self.ready = order.chunks_exact(self.batch_size).map(<[usize]>::to_vec).collect();
         self.ready.shuffle(&mut self.rng);
-    }
-}
-
-impl Iterator for Batches {
-    type Item = Vec<usize>;
-
-    /// The next batch, as indices of examples.
-    fn next(&mut self) -> Option<Vec<usize>> {
-        if self.ready.is_empty() {
-            self.shuffle();
-        }
-        self.ready.pop()
     }
 }
 
@@ -72,20 +75,21 @@ mod tests {
     #[test]
     fn an_epoch_visits_every_example_once() {
         let mut batches = batches(40, 8);
-        let mut seen: Vec<usize> = (0..batches.per_epoch()).flat_map(|_| batches.next().unwrap()).collect();
+        let mut seen: Vec<usize> = (0..batches.per_epoch()).flat_map(|_| batches.next_batch()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..40).collect::<Vec<_>>());
     }
 
     #[test]
     fn few_examples_repeat_to_fill_a_batch() {
-        assert_eq!(batches(3, 8).next().unwrap().len(), 8);
+        assert_eq!(batches(3, 8).next_batch().len(), 8);
     }
 
     #[test]
-    fn a_seed_gives_the_same_batches() {
-        let first: Vec<_> = batches(100, 8).take(30).collect();
-        let second: Vec<_> = batches(100, 8).take(30).collect();
-        assert_eq!(first, second);
+    fn a_seed_gives_the_same_batches_and_some_can_be_left_out() {
+        let (mut first, mut second) = (batches(100, 8), batches(100, 8));
+        second.skip(20);
+        let taken: Vec<_> = (0..30).map(|_| first.next_batch()).collect();
+        assert_eq!(taken[20..], (0..10).map(|_| second.next_batch()).collect::<Vec<_>>());
     }
 }

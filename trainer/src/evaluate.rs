@@ -1,12 +1,12 @@
-//! Metrics of a prompt on labelled examples, by the engine's own scoring: what is measured is what is served.
+//! What prompts answer on examples, by the engine's own scoring and generation: what is measured is what is served.
 
-use serde_json::{Map, Value, json};
 use xprompt::engine::{Answers, Generator, Scorer, Source};
 use xprompt::runtime::{Model, RuntimeError};
-use xprompt::task::{Tokenizer, TokenizerError};
+use xprompt::task::{LabelTrie, Tokenizer, TokenizerError};
 
 use crate::data::Example;
-use crate::metric::{Metric, Prediction};
+use crate::metric::Prediction;
+use crate::plan::{Keeps, Plan};
 
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,140 +19,147 @@ pub enum EvaluateError {
     Tokenizer(#[from] TokenizerError),
 }
 
-/// Metrics by name, each in [0, 1]; the first is the one that choices are made by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metrics(Vec<(&'static str, f64)>);
-
-// === impl Metrics ===
-
-impl Metrics {
-    /// The metric that choices are made by.
-    #[must_use]
-    pub fn primary(&self) -> f64 {
-        self.0[0].1
-    }
-
-    /// The name of that metric.
-    #[must_use]
-    pub fn primary_name(&self) -> &'static str {
-        self.0[0].0
-    }
-
-    /// All of them as JSON.
-    #[must_use]
-    pub fn to_json(&self) -> Map<String, Value> {
-        self.0.iter().map(|&(name, value)| (name.to_owned(), json!(value))).collect()
-    }
+/// Examples to be answered with one prompt.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// Prompt rows `[tokens, d_model]`.
+    pub rows: &'a [f32],
+    /// What the prompt's task answers with.
+    pub answers: &'a Answers,
+    /// The examples.
+    pub examples: &'a [Example],
 }
 
-/// Examples of a scoring batch.
-const BATCH: usize = 32;
+/// What the model answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The probability of each label.
+    Scores(Vec<f32>),
+    /// A text.
+    Text(String),
+}
 
-/// Scores examples with one prompt.
+/// Answers jobs side by side. Each graph is loaded when it is first needed.
 #[derive(Debug)]
 pub struct Evaluator<'m> {
-    answers: &'m Answers,
+    model: &'m Model,
     tokenizer: &'m Tokenizer,
-    how: How<'m>,
+    plan: Plan,
+    scorer: Option<Scorer>,
+    generator: Option<Generator>,
 }
 
-#[derive(Debug)]
-enum How<'m> {
-    Score(&'m mut Scorer),
-    Generate(Box<Generator>),
+/// One example of a job, by its place there.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    job: usize,
+    place: usize,
+    source: Source<'a>,
+    answers: &'a Answers,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The most probable label (the first of equal ones), or the text.
+    #[must_use]
+    pub fn prediction(&self) -> Prediction {
+        match self {
+            Self::Scores(scores) => {
+                let best =
+                    (0..scores.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
+                Prediction::Label(best)
+            }
+            Self::Text(text) => Prediction::Text(text.clone()),
+        }
+    }
 }
 
 // === impl Evaluator ===
 
 impl<'m> Evaluator<'m> {
-    /// An evaluator of a task that answers with `answers`.
-    ///
-    /// # Errors
-    /// If ONNX Runtime refuses a graph.
-    pub fn new(
-        answers: &'m Answers,
-        model: &Model,
-        tokenizer: &'m Tokenizer,
-        scorer: &'m mut Scorer,
-    ) -> Result<Self, RuntimeError> {
-        let how = match answers {
-            Answers::Labels { .. } => How::Score(scorer),
-            Answers::Text { .. } => How::Generate(Box::new(Generator::new(model)?)),
-        };
-        Ok(Self { answers, tokenizer, how })
+    /// An evaluator of prompts for `model`.
+    #[must_use]
+    pub fn new(model: &'m Model, tokenizer: &'m Tokenizer, plan: Plan) -> Self {
+        Self { model, tokenizer, plan, scorer: None, generator: None }
     }
 
-    /// Accuracy and macro F1 for labels, exact match for free text.
+    /// The prediction for each example of each job, in order.
     ///
     /// # Errors
-    /// If ONNX Runtime fails.
-    pub fn metrics(&mut self, rows: &[f32], examples: &[Example]) -> Result<Metrics, EvaluateError> {
-        let (predicted, metrics, classes): (Vec<Prediction>, &[Metric], usize) = match self.answers {
-            Answers::Labels { names, .. } => {
-                let scores = self.scores(rows, examples)?;
-                let predicted = scores.iter().map(|scores| Prediction::Label(best(scores)));
-                (predicted.collect(), &[Metric::Accuracy, Metric::MacroF1], names.len())
-            }
-            Answers::Text { .. } => {
-                let predicted = self.texts(rows, examples)?.into_iter().map(Prediction::Text);
-                (predicted.collect(), &[Metric::ExactMatch], 0)
-            }
-        };
-        let value = |metric: &Metric| metric.judge(&predicted, examples, classes).value();
-        Ok(Metrics(metrics.iter().map(|metric| (metric.name(), value(metric))).collect()))
+    /// As [`answers`](Self::answers).
+    pub fn predictions(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Vec<Prediction>>, EvaluateError> {
+        let answers = self.answers(jobs)?;
+        Ok(answers.into_iter().map(|job| job.iter().map(Answer::prediction).collect()).collect())
     }
 
-    /// Probability of each label for each example, in order; empty for free text.
-    ///
-    /// # Errors
-    /// If ONNX Runtime fails.
-    pub fn scores(&mut self, rows: &[f32], examples: &[Example]) -> Result<Vec<Vec<f32>>, EvaluateError> {
-        let (Answers::Labels { trie, .. }, How::Score(scorer)) = (self.answers, &mut self.how) else {
-            return Ok(Vec::new());
-        };
-        by_length(examples, |batch| {
-            let sources: Vec<_> =
-                batch.iter().map(|example| (Source { prompt: rows, text: &example.source }, trie)).collect();
-            Ok(scorer.score(&sources)?)
-        })
-    }
-
-    /// The generated text for each example, in order; empty for labels.
+    /// The answer to each example of each job, in order. Examples of similar length run together, whatever their job.
     ///
     /// # Errors
     /// If ONNX Runtime fails or a text cannot be decoded.
-    pub fn texts(&mut self, rows: &[f32], examples: &[Example]) -> Result<Vec<String>, EvaluateError> {
-        let (Answers::Text { max_new_tokens }, How::Generate(generator)) = (self.answers, &mut self.how)
-        else {
-            return Ok(Vec::new());
-        };
-        let tokenizer = self.tokenizer;
-        by_length(examples, |batch| {
-            let sources: Vec<Source<'_>> =
-                batch.iter().map(|example| Source { prompt: rows, text: &example.source }).collect();
-            let texts = generator.generate(&sources, &vec![*max_new_tokens; batch.len()])?;
-            Ok(texts.iter().map(|text| tokenizer.decode(&text.tokens)).collect::<Result<_, _>>()?)
-        })
+    pub fn answers(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Vec<Answer>>, EvaluateError> {
+        let mut results: Vec<Vec<Option<Answer>>> =
+            jobs.iter().map(|job| vec![None; job.examples.len()]).collect();
+        let d_model = self.model.config().d_model;
+        let mut entries: Vec<Entry<'_>> = Vec::new();
+        for (number, job) in jobs.iter().enumerate() {
+            entries.extend(job.examples.iter().enumerate().map(|(place, example)| Entry {
+                job: number,
+                place,
+                source: Source { prompt: job.rows, text: &example.source },
+                answers: job.answers,
+            }));
+        }
+        let (mut labels, mut texts): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| matches!(entry.answers, Answers::Labels { .. }));
+        for entries in [&mut labels, &mut texts] {
+            entries.sort_by_key(|entry| entry.source.length(d_model));
+            let lengths: Vec<usize> = entries.iter().map(|entry| entry.source.length(d_model)).collect();
+            for run in self.plan.runs(self.model.config(), Keeps::OneLayer, &lengths) {
+                let entries = &entries[run];
+                for (entry, answer) in entries.iter().zip(self.run(entries)?) {
+                    results[entry.job][entry.place] = Some(answer);
+                }
+            }
+        }
+        Ok(results.into_iter().map(|job| job.into_iter().flatten().collect()).collect())
     }
-}
 
-/// Runs batches of similar length and puts the results back in order.
-fn by_length<T>(
-    examples: &[Example],
-    mut run: impl FnMut(&[&Example]) -> Result<Vec<T>, EvaluateError>,
-) -> Result<Vec<T>, EvaluateError> {
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|&i| examples[i].source.len());
-    let mut results: Vec<(usize, T)> = Vec::with_capacity(examples.len());
-    for batch in order.chunks(BATCH) {
-        let chosen: Vec<&Example> = batch.iter().map(|&i| &examples[i]).collect();
-        results.extend(batch.iter().copied().zip(run(&chosen)?));
+    /// Runs entries that all answer with labels, or all with texts.
+    fn run(&mut self, entries: &[Entry<'_>]) -> Result<Vec<Answer>, EvaluateError> {
+        let tries: Vec<(Source<'_>, &LabelTrie)> = entries
+            .iter()
+            .filter_map(|entry| match entry.answers {
+                Answers::Labels { trie, .. } => Some((entry.source, trie)),
+                Answers::Text { .. } => None,
+            })
+            .collect();
+        if !tries.is_empty() {
+            return Ok(self.scorer()?.score(&tries)?.into_iter().map(Answer::Scores).collect());
+        }
+        let limits: Vec<usize> = entries
+            .iter()
+            .filter_map(|entry| match entry.answers {
+                Answers::Text { max_new_tokens } => Some(*max_new_tokens),
+                Answers::Labels { .. } => None,
+            })
+            .collect();
+        let sources: Vec<Source<'_>> = entries.iter().map(|entry| entry.source).collect();
+        let texts = self.generator()?.generate(&sources, &limits)?;
+        texts.iter().map(|text| Ok(Answer::Text(self.tokenizer.decode(&text.tokens)?))).collect()
     }
-    results.sort_by_key(|&(i, _)| i);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
-}
 
-/// The most probable label, the first of equal ones.
-fn best(scores: &[f32]) -> usize {
-    (0..scores.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best })
+    fn scorer(&mut self) -> Result<&mut Scorer, RuntimeError> {
+        if self.scorer.is_none() {
+            self.scorer = Some(Scorer::new(self.model)?);
+        }
+        Ok(self.scorer.as_mut().expect("invariant: the scorer was loaded above"))
+    }
+
+    fn generator(&mut self) -> Result<&mut Generator, RuntimeError> {
+        if self.generator.is_none() {
+            self.generator = Some(Generator::new(self.model)?);
+        }
+        Ok(self.generator.as_mut().expect("invariant: the generator was loaded above"))
+    }
 }

@@ -3,16 +3,26 @@
 //! With a mask gamma on tokens and zeta on pieces, both one, I(i) = E_x |dL(x)/dgamma_i| and likewise for pieces;
 //! the derivative at a mask of ones is the dot product of the masked values with their gradient, so no mask is
 //! ever part of the graph: dL/dgamma_i = <p_i, dL/dp_i>, dL/dzeta_ij = <p_ij, dL/dp_ij>.
+//!
+//! Two other scores stand beside the paper's, because a small |derivative| says that a token hardly matters, not that
+//! it harms: the derivative with its sign, and the rise of the loss when a token or piece is left out.
 
-use xprompt::engine::Source;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use xprompt::engine::{Answers, Source};
 use xprompt::prompt::Prompt;
 use xprompt::runtime::RuntimeError;
 
 use crate::data::Example;
 use crate::tuner::{Contribution, Tuned, Tuner};
 
-/// Scores over the original tokens and pieces of a prompt; what was pruned before scores 0.
-#[derive(Clone, Debug, PartialEq)]
+/// Examples that run between two reports of progress.
+const CHUNK: usize = 256;
+
+/// Scores over the original tokens and pieces of a prompt: what scores higher is kept longer. What was pruned before
+/// scores 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Importance {
     /// `[tokens]`.
     pub tokens: Vec<f32>,
@@ -20,40 +30,105 @@ pub struct Importance {
     pub pieces: Vec<f32>,
 }
 
-/// Averages the absolute derivative of each example's loss over the examples.
+/// The scores that one pass over the examples gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// E_x |dL(x)/dgamma|, the paper's.
+    pub absolute: Importance,
+    /// -E_x dL(x)/dgamma: how much the loss falls, to first order, by there being more of it.
+    pub signed: Importance,
+}
+
+// === impl Importance ===
+
+impl Importance {
+    /// The same with the last first.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        let minus = |scores: &[f32]| scores.iter().map(|score| -score).collect();
+        Self { tokens: minus(&self.tokens), pieces: minus(&self.pieces) }
+    }
+}
+
+/// Averages the derivatives of each example's loss over the examples.
 ///
 /// # Errors
 /// If ONNX Runtime fails.
 pub fn importance(
     prompt: &Prompt,
+    answers: &Answers,
     examples: &[&Example],
-    batch_size: usize,
     tuner: &mut Tuner<'_>,
     mut done: impl FnMut(usize),
-) -> Result<Importance, RuntimeError> {
+) -> Result<Scores, RuntimeError> {
     let mut sums = Sums::new(prompt);
-    let mut order: Vec<&Example> = examples.to_vec();
-    order.sort_by_key(|example| example.source.len());
-    for batch in order.chunks(batch_size) {
-        // the last batch repeats its last example, so that its shape is one that is loaded already
-        let filled = batch.iter().chain(std::iter::repeat(&batch[batch.len() - 1])).take(batch_size);
-        let tuned: Vec<Tuned<'_>> = filled
-            .map(|example| Tuned {
-                source: Source { prompt: prompt.rows(), text: &example.source },
-                target: &example.target,
-            })
-            .collect();
-        let contributions = tuner.contributions(&tuned)?;
-        contributions[..batch.len()].iter().for_each(|contribution| sums.add(prompt, contribution));
-        done(batch.len());
+    for chunk in examples.chunks(CHUNK) {
+        for contribution in contributions(prompt.rows(), answers, chunk, tuner)? {
+            sums.add(prompt, &contribution);
+        }
+        done(chunk.len());
     }
     Ok(sums.mean())
 }
 
+/// Scores by leaving out: for each range of pieces, how much the mean loss rises without them.
+///
+/// # Errors
+/// If ONNX Runtime fails.
+pub fn left_out(
+    prompt: &Prompt,
+    answers: &Answers,
+    examples: &[&Example],
+    ranges: &[Range<usize>],
+    tuner: &mut Tuner<'_>,
+    mut done: impl FnMut(usize),
+) -> Result<Vec<f32>, RuntimeError> {
+    let mut loss = |prompt: &Prompt| -> Result<f64, RuntimeError> {
+        let mut total = 0.0;
+        for chunk in examples.chunks(CHUNK) {
+            let contributions = contributions(prompt.rows(), answers, chunk, tuner)?;
+            total += contributions.iter().map(|contribution| f64::from(contribution.loss)).sum::<f64>();
+        }
+        Ok(total / examples.len().max(1) as f64)
+    };
+    let whole = loss(prompt)?;
+    let mut rises = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let mut mask = prompt.piece_mask().to_vec();
+        mask[range.clone()].fill(false);
+        rises.push((loss(&prompt.masked(&mask))? - whole) as f32);
+        done(1);
+    }
+    Ok(rises)
+}
+
+fn contributions(
+    rows: &[f32],
+    answers: &Answers,
+    examples: &[&Example],
+    tuner: &mut Tuner<'_>,
+) -> Result<Vec<Contribution>, RuntimeError> {
+    let tuned: Vec<Tuned<'_>> = examples
+        .iter()
+        .map(|example| Tuned {
+            source: Source { prompt: rows, text: &example.source },
+            target: &example.target,
+            answers,
+        })
+        .collect();
+    tuner.contributions(&tuned)
+}
+
 struct Sums {
     examples: usize,
-    tokens: Vec<f64>,
-    pieces: Vec<f64>,
+    tokens: Vec<Sum>,
+    pieces: Vec<Sum>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    absolute: f64,
+    signed: f64,
 }
 
 // === impl Sums ===
@@ -61,7 +136,7 @@ struct Sums {
 impl Sums {
     fn new(prompt: &Prompt) -> Self {
         let (tokens, pieces) = (prompt.tokens(), prompt.piece_mask().len());
-        Self { examples: 0, tokens: vec![0.0; tokens], pieces: vec![0.0; pieces] }
+        Self { examples: 0, tokens: vec![Sum::default(); tokens], pieces: vec![Sum::default(); pieces] }
     }
 
     fn add(&mut self, prompt: &Prompt, contribution: &Contribution) {
@@ -72,18 +147,29 @@ impl Sums {
             let pieces = row.chunks(width).zip(gradient.chunks(width)).map(|(p, g)| dot(p, g));
             let mut total = 0.0;
             for (piece, derivative) in pieces.enumerate() {
-                self.pieces[token * k + piece] += derivative.abs();
+                self.pieces[token * k + piece].add(derivative);
                 total += derivative;
             }
-            self.tokens[token] += total.abs();
+            self.tokens[token].add(total);
         }
         self.examples += 1;
     }
 
-    fn mean(self) -> Importance {
+    fn mean(self) -> Scores {
         let n = self.examples.max(1) as f64;
-        let mean = |sums: Vec<f64>| sums.into_iter().map(|sum| (sum / n) as f32).collect();
-        Importance { tokens: mean(self.tokens), pieces: mean(self.pieces) }
+        let mean = |sums: &[Sum], of: fn(&Sum) -> f64| sums.iter().map(|sum| (of(sum) / n) as f32).collect();
+        let all = |of: fn(&Sum) -> f64| Importance {
+            tokens: mean(&self.tokens, of),
+            pieces: mean(&self.pieces, of),
+        };
+        Scores { absolute: all(|sum| sum.absolute), signed: all(|sum| -sum.signed) }
+    }
+}
+
+impl Sum {
+    fn add(&mut self, derivative: f64) {
+        self.absolute += derivative.abs();
+        self.signed += derivative;
     }
 }
 
@@ -104,8 +190,10 @@ mod tests {
         sums.add(&prompt, &Contribution { loss: 0.0, gradient: vec![-1.0, 1.0, 0.0, 4.0] });
         let mean = sums.mean();
         // token 0: |1 - 2| and |-1 + 2|; token 1: |6 + 0| and |0 - 4|
-        assert_eq!(mean.tokens, [1.0, 5.0]);
-        assert_eq!(mean.pieces, [1.0, 2.0, 3.0, 2.0]);
+        assert_eq!(mean.absolute.tokens, [1.0, 5.0]);
+        assert_eq!(mean.absolute.pieces, [1.0, 2.0, 3.0, 2.0]);
+        assert_eq!(mean.signed.tokens, [0.0, -1.0]);
+        assert_eq!(mean.signed.pieces, [0.0, 0.0, -3.0, 2.0]);
     }
 
     #[test]
@@ -113,6 +201,6 @@ mod tests {
         let prompt = Prompt::dense(2, 2, vec![1.0; 6]).masked(&[false, false, true, true, true, false]);
         let mut sums = Sums::new(&prompt);
         sums.add(&prompt, &Contribution { loss: 0.0, gradient: vec![1.0; 4] });
-        assert_eq!(sums.mean().tokens, [0.0, 2.0, 1.0]);
+        assert_eq!(sums.mean().absolute.tokens, [0.0, 2.0, 1.0]);
     }
 }

@@ -4,37 +4,48 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`task_file`] | what a task file may say |
-//! | [`data`] | labelled rows as token ids |
 //! | [`check`] | what is wrong with a task's data and template |
+//! | [`data`], [`task_data`] | labelled rows as token ids, parted into what is tuned on, chosen by and reported on |
+//! | [`setup`], [`plan`] | the loaded model, and how much a run of it holds |
 //! | [`tuner`] | losses and prompt gradients of a batch, by the tuning graph |
-//! | [`plan`] | how many examples a run holds |
-//! | [`optimizer`] | Adafactor |
-//! | [`batches`] | shuffled batches of similar length |
-//! | [`evaluate`] | metrics, by the engine's own scoring |
-//! | [`initialize`] | where a prompt starts |
-//! | [`importance`] | what each token and piece contributes |
-//! | [`tuning`] | one stage of prompt tuning, kept at its best |
-//! | [`metric`] | what a task is measured by |
-//! | [`method`] | the whole method |
+//! | [`evaluate`], [`metric`] | answers by the engine's own scoring, and what they are measured by |
+//! | [`optimizer`], [`batches`] | Adafactor; shuffled batches of similar length |
+//! | [`initialize`], [`importance`] | where a prompt starts; what each token and piece contributes |
+//! | [`race`] | candidates that tune side by side, each kept at its best |
+//! | [`lab`], [`folder`] | tools of an experiment; what it keeps so that it can go on |
+//! | [`log`], [`progress`] | what a program and what a person sees meanwhile |
+//! | [`line`], [`method`] | one task with one seed; the whole method and its controls over many |
+//! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
 //! | [`superglue`] | the benchmark's files: rows, presets, submissions |
-//! | [`summary`] | what a run found, as a file |
-//! | [`setup`] | the loaded model that all of it works on |
-//! | [`progress`] | what a person sees meanwhile |
+//! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
 
 pub mod batches;
 pub mod check;
 pub mod data;
+pub mod deliver;
+pub mod error;
 pub mod evaluate;
+pub mod experiment;
+pub mod findings;
+pub mod folder;
 pub mod importance;
 pub mod initialize;
+pub mod lab;
+pub mod line;
+pub mod log;
 pub mod method;
 pub mod metric;
 pub mod optimizer;
 pub mod plan;
 pub mod progress;
+pub mod race;
 pub mod setup;
+pub mod statistics;
 pub mod summary;
 pub mod superglue;
+pub mod task_data;
 pub mod task_file;
 pub mod tuner;
-pub mod tuning;
+
+/// This program and its version, as files that it writes state it.
+pub const PRODUCER: &str = concat!("xprompt-trainer ", env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,7 @@
 //! `xprompt-trainer`: the command line.
 
 mod inspect;
+mod table;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -8,18 +9,20 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use xprompt::engine::Answers;
 use xprompt::prompt::{Limits, PromptFile, write_atomically};
+use xprompt::runtime::Device;
 use xprompt::t5::{Checkpoint, Config, graphs};
 use xprompt::task::Tokenizer;
 use xprompt_trainer::check;
 use xprompt_trainer::data::{Files, Reader};
-use xprompt_trainer::evaluate::Evaluator;
-use xprompt_trainer::method;
+use xprompt_trainer::evaluate::Job;
+use xprompt_trainer::experiment::{self, Experiment};
+use xprompt_trainer::metric::Metric;
 use xprompt_trainer::progress::Progress;
-use xprompt_trainer::setup::Setup;
-use xprompt_trainer::task_file::TaskFile;
+use xprompt_trainer::setup::{Options, Setup};
+use xprompt_trainer::task_file::{Controls, TaskFile};
 
 /// Tunes, prunes and rewinds soft prompts (XPrompts) for a frozen T5.
 #[derive(Debug, Parser)]
@@ -31,9 +34,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the whole method on a task: tune, score, prune tokens and pieces, rewind, retrain.
+    /// Runs the whole method: tune, score, prune tokens and pieces, rewind, retrain, and compare with controls.
     ///
-    /// Writes OUT/prompt.safetensors, ready to be copied into a server's prompts folder, and OUT/summary.json.
+    /// Writes OUT/prompt.safetensors, ready to be copied into a server's prompts folder, every seed's prompts, and
+    /// OUT/summary.json. Killed at any moment, the same command goes on where it stood.
     Run(Run),
     /// Says what is wrong with a task's data and template, and shows what the model will read, before any training.
     ///
@@ -58,18 +62,39 @@ struct ModelOptions {
     /// Threads that compute; by default all cores.
     #[arg(long, env = "XPROMPT_THREADS", value_name = "N")]
     threads: Option<usize>,
+    /// Where to compute: cpu, cuda, or cuda:N for the GPU with number N.
+    #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t)]
+    device: Device,
+    /// Memory for activations in MiB; by default half of what is free, on a GPU 16384. Runs are cut to fit.
+    #[arg(long, env = "XPROMPT_MEMORY", value_name = "MIB")]
+    memory: Option<usize>,
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The task file (TOML): data, template, labels, recipe.
-    task: PathBuf,
+    /// Task files (TOML): data, template, labels, recipe. Several train side by side, each into its folder of OUT.
+    #[arg(required = true)]
+    tasks: Vec<PathBuf>,
     /// Folder for the results; it is made if it is missing.
     #[arg(long, env = "XPROMPT_OUT", value_name = "DIR")]
     out: PathBuf,
-    /// Seed of everything random: the same seed on the same machine gives the same prompt, byte for byte.
-    #[arg(long, env = "XPROMPT_SEED", value_name = "N", default_value_t = 42)]
-    seed: u64,
+    /// Seeds of everything random, separated by commas; they train side by side. The same seed on the same machine
+    /// gives the same prompt, byte for byte.
+    #[arg(
+        long,
+        alias = "seed",
+        env = "XPROMPT_SEEDS",
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "42"
+    )]
+    seeds: Vec<u64>,
+    /// Compare with every control, whatever the task files ask for.
+    #[arg(long)]
+    all_controls: bool,
+    /// Give every pruning ratio all of its steps, as the paper does, instead of dropping those that fall behind.
+    #[arg(long)]
+    no_halving: bool,
     #[command(flatten)]
     model: ModelOptions,
 }
@@ -163,33 +188,37 @@ fn main() -> ExitCode {
 
 impl ModelOptions {
     fn load(&self) -> anyhow::Result<Setup> {
-        Ok(Setup::load(&self.model, self.onnxruntime.as_deref(), self.threads)?)
+        Ok(Setup::load(&Options {
+            model: self.model.clone(),
+            library: self.onnxruntime.clone(),
+            threads: self.threads,
+            device: self.device,
+            memory: self.memory.map(|mebibytes| mebibytes << 20),
+        })?)
     }
 }
 
 fn run(args: &Run) -> anyhow::Result<()> {
-    let task = TaskFile::read(&args.task)?;
+    let mut tasks: Vec<(String, TaskFile)> = Vec::new();
+    for path in &args.tasks {
+        let mut file = TaskFile::read(path)?;
+        if args.all_controls {
+            file.controls = Controls::all();
+        }
+        file.pruning.successive_halving &= !args.no_halving;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        anyhow::ensure!(
+            tasks.iter().all(|(known, _)| *known != name),
+            "two task files are named {name}; a task's results are kept under its file's name, so rename one"
+        );
+        tasks.push((name, file));
+    }
     let mut setup = args.model.load()?;
     let progress = Progress::default();
-    progress.line(&format!(
-        "{:<22} {} on {} threads, seed {}",
-        "model",
-        setup.base.model.name,
-        setup.model.runtime().threads(),
-        args.seed
-    ));
-    let outcome = method::run(&mut setup, &task, args.seed, &progress)?;
-    let path = args.out.join("prompt.safetensors");
-    let version = outcome.file.write(&path)?;
-    let summary = args.out.join("summary.json");
-    write_atomically(&summary, format!("{:#}\n", json!(outcome.summary)).as_bytes())
-        .with_context(|| summary.display().to_string())?;
-    progress.line(&format!(
-        "{:<22} {} (version {version}), {:.0} s in all",
-        "written",
-        path.display(),
-        outcome.summary.seconds
-    ));
+    progress.line(&format!("{:<22} {} on {}", "model", setup.base.model.name, setup.device(),));
+    let experiment = Experiment { tasks, seeds: args.seeds.clone(), out: args.out.clone() };
+    let summaries = experiment::run(&mut setup, &experiment, progress)?;
+    summaries.iter().for_each(|summary| print!("{}", table::of(summary)));
     Ok(())
 }
 
@@ -213,7 +242,7 @@ fn read_prompt(path: &Path) -> anyhow::Result<(PromptFile, String)> {
 
 fn eval(args: &Eval) -> anyhow::Result<()> {
     let (file, version) = read_prompt(&args.prompt)?;
-    let mut setup = args.model.load()?;
+    let setup = args.model.load()?;
     file.verify(&setup.base).with_context(|| args.prompt.display().to_string())?;
     let spec = &file.manifest.task;
     let config = setup.model.config();
@@ -221,8 +250,19 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
     let reader = Reader::new(spec, &args.label, &setup.tokenizer, config.eos_token_id)?;
     let files = Files { paths: std::slice::from_ref(&args.data), format: None };
     let data = reader.read(files, args.rows)?;
-    let mut evaluator = Evaluator::new(&answers, &setup.model, &setup.tokenizer, &mut setup.scorer)?;
-    let metrics = evaluator.metrics(file.prompt.rows(), &data.examples)?.to_json();
+    let job = Job { rows: file.prompt.rows(), answers: &answers, examples: &data.examples };
+    let predictions = setup.evaluator().predictions(&[job])?.remove(0);
+    let (wanted, classes) = match &answers {
+        Answers::Labels { names, .. } => (vec![Metric::Accuracy, Metric::MacroF1], names.len()),
+        Answers::Text { .. } => (vec![Metric::ExactMatch], 0),
+    };
+    let metrics: Map<String, Value> = wanted
+        .into_iter()
+        .map(|metric| {
+            let judged = metric.judge(&predictions, &data.examples, classes);
+            (metric.name().to_owned(), json!(judged.value()))
+        })
+        .collect();
     let majority = data.majority(&answers);
     if args.json {
         let report = json!({

@@ -1,8 +1,10 @@
 //! Adafactor (Shazeer and Stern 2018) as prompt tuning uses it: constant learning rate, no parameter scaling, no
 //! momentum, and a second moment that is not factored (Lester et al. 2021).
 
+use serde::{Deserialize, Serialize};
+
 /// Adafactor's options, named as in its implementations.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// The constant learning rate.
     pub learning_rate: f32,
@@ -29,7 +31,7 @@ impl Default for Options {
 }
 
 /// The state of an optimization.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Adafactor {
     options: Options,
     step: u32,

@@ -1,39 +1,92 @@
-//! How many positions a run of the tuning graph may hold: planned from the model's size and the free memory.
+//! How much a run of a graph holds at once: planned from the model's size and the memory that it may take.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use xprompt::runtime::Device;
 use xprompt::t5::Config;
 
-/// Share of the free memory that a run may take.
+/// Share of the free memory that a run may take on a CPU.
 const SHARE: usize = 2;
 
-/// Positions beyond which a larger run was not measured to be faster a position.
-const ENOUGH: usize = 8192;
-
-/// Memory that is assumed to be free where the system does not say.
+/// Memory that a run may take where the system does not say what is free.
 const ASSUMED: usize = 4 << 30;
 
-/// Bytes of the activations that one encoder position keeps for its gradient, in a sequence of `length`: per layer
-/// about ten vectors of `d_model`, six of `d_ff`, and three rows of attention scores per head, as f32. For the
-/// bundled model this gives 290 KB at length 100, where 320 KB were measured.
-fn bytes_per_position(config: &Config, length: usize) -> usize {
-    let layer = 10 * config.d_model + 6 * config.d_ff + 3 * config.num_heads * length;
-    config.num_layers * layer * size_of::<f32>()
+/// Memory of a GPU that a run may take, unless told otherwise.
+const GPU: usize = 16 << 30;
+
+/// The largest runs: beyond, a larger one was not measured to be faster a position.
+const ENOUGH: usize = 8192;
+const ENOUGH_GPU: usize = 128 * 1024;
+
+/// What a run may hold. It is fixed once for a whole experiment, because sums over other batches round otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    bytes: usize,
+    enough: usize,
 }
 
-/// Examples of `length` positions that a run takes at once; at least one.
-#[must_use]
-pub fn examples_per_run(config: &Config, length: usize) -> usize {
-    let positions = free_memory() / SHARE / bytes_per_position(config, length).max(1);
-    (positions.min(ENOUGH) / length.max(1)).max(1)
+/// What a graph keeps of each position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Every layer's activations, for the gradient.
+    AllLayers,
+    /// Those of the layer that is computed.
+    OneLayer,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// A plan for a device, within `bytes` of memory for activations if given.
+    #[must_use]
+    pub fn new(device: Device, bytes: Option<usize>) -> Self {
+        let (usual, enough) = match device {
+            Device::Cpu => (free_memory().map_or(ASSUMED, |free| free / SHARE), ENOUGH),
+            Device::Cuda(_) => (GPU, ENOUGH_GPU),
+        };
+        Self { bytes: bytes.unwrap_or(usual), enough }
+    }
+
+    /// Cuts sequences, given by their lengths in ascending order, into runs; each holds at least one.
+    #[must_use]
+    pub fn runs(&self, config: &Config, keeps: Keeps, lengths: &[usize]) -> Vec<Range<usize>> {
+        let mut runs = Vec::new();
+        let mut start = 0;
+        for end in 1..=lengths.len() {
+            let full = lengths
+                .get(end)
+                .is_none_or(|&length| (end + 1 - start) * length > self.positions(config, keeps, length));
+            if full {
+                runs.push(start..end);
+                start = end;
+            }
+        }
+        runs
+    }
+
+    /// Positions that a run of sequences of `length` may hold.
+    fn positions(&self, config: &Config, keeps: Keeps, length: usize) -> usize {
+        let layers = match keeps {
+            Keeps::AllLayers => config.num_layers,
+            Keeps::OneLayer => 1,
+        };
+        (self.bytes / (layers * bytes_per_layer(config, length)).max(1)).min(self.enough)
+    }
+}
+
+/// Bytes of the activations that an encoder layer keeps of one position for its gradient, in a sequence of `length`:
+/// about ten vectors of `d_model`, six of `d_ff`, and three rows of attention scores per head, as f32. For the
+/// bundled model's eight layers this gives 290 KB at length 100, where 320 KB were measured.
+fn bytes_per_layer(config: &Config, length: usize) -> usize {
+    (10 * config.d_model + 6 * config.d_ff + 3 * config.num_heads * length) * size_of::<f32>()
 }
 
 /// Bytes that can be taken without swapping, as Linux estimates them.
-fn free_memory() -> usize {
-    let read = || {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        line.trim().strip_suffix(" kB")?.parse::<usize>().ok()
-    };
-    read().map_or(ASSUMED, |kilobytes| kilobytes * 1024)
+fn free_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
 }
 
 #[cfg(test)]
@@ -41,12 +94,35 @@ mod tests {
     use super::*;
     use std::path::Path;
 
+    fn config() -> Config {
+        Config::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/t5-nano")).unwrap()
+    }
+
     #[test]
-    fn a_run_holds_at_least_one_example_and_fewer_of_longer_ones() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/t5-nano");
-        let config = Config::read(&folder).unwrap();
-        let counts = [10, 100, 1000, 100_000].map(|length| examples_per_run(&config, length));
-        assert!(counts.is_sorted_by(|a, b| a >= b) && counts[3] == 1, "{counts:?}");
-        assert!((250_000..350_000).contains(&bytes_per_position(&config, 100)));
+    fn runs_cover_all_sequences_within_the_memory() {
+        let config = config();
+        let plan = Plan::new(Device::Cpu, Some(100 << 20));
+        let lengths: Vec<usize> = (1..200).map(|i| i * 3).collect();
+        let runs = plan.runs(&config, Keeps::AllLayers, &lengths);
+        assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), (0..199).collect::<Vec<_>>());
+        for run in runs.iter().filter(|run| run.len() > 1) {
+            let length = lengths[run.end - 1];
+            let bytes = run.len() * length * config.num_layers * bytes_per_layer(&config, length);
+            assert!(bytes <= 100 << 20, "{run:?}");
+        }
+        assert!(plan.runs(&config, Keeps::OneLayer, &lengths).len() < runs.len());
+    }
+
+    #[test]
+    fn a_sequence_too_long_for_the_memory_runs_alone() {
+        let runs = Plan::new(Device::Cpu, Some(1)).runs(&config(), Keeps::AllLayers, &[5, 5, 7]);
+        assert_eq!(runs, [0..1, 1..2, 2..3]);
+        assert!(Plan::new(Device::Cpu, None).runs(&config(), Keeps::AllLayers, &[]).is_empty());
+    }
+
+    #[test]
+    fn memory_of_a_position_is_what_was_measured() {
+        let config = config();
+        assert!((250_000..350_000).contains(&(config.num_layers * bytes_per_layer(&config, 100))));
     }
 }

@@ -1,12 +1,16 @@
 //! The loaded model that a run works on.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use xprompt::engine::{Scorer, base};
+use xprompt::engine::base;
 use xprompt::prompt::Base;
-use xprompt::runtime::{Model, Runtime, RuntimeError};
+use xprompt::runtime::{Device, Model, Runtime, RuntimeError};
 use xprompt::t5::{Checkpoint, CheckpointError};
 use xprompt::task::{Tokenizer, TokenizerError};
+
+use crate::evaluate::Evaluator;
+use crate::plan::Plan;
+use crate::tuner::Tuner;
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -22,17 +26,32 @@ pub enum SetupError {
     Runtime(#[from] RuntimeError),
 }
 
-/// A frozen T5 with its tokenizer, and the scoring session that evaluates.
+/// What to load, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// ONNX Runtime's library; none: where it is usually found.
+    pub library: Option<PathBuf>,
+    /// Threads that compute; none: all cores.
+    pub threads: Option<usize>,
+    /// Where to compute.
+    pub device: Device,
+    /// Bytes that a run may take for activations; none: planned from what is free.
+    pub memory: Option<usize>,
+}
+
+/// A frozen T5 with its tokenizer.
 #[derive(Debug)]
 pub struct Setup {
     /// The model.
     pub model: Model,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// Scores labels.
-    pub scorer: Scorer,
     /// What prompt files are checked against.
     pub base: Base,
+    /// How much a run holds at once.
+    pub plan: Plan,
 }
 
 // === impl Setup ===
@@ -42,13 +61,31 @@ impl Setup {
     ///
     /// # Errors
     /// If a part of it, or ONNX Runtime, is not usable.
-    pub fn load(folder: &Path, library: Option<&Path>, threads: Option<usize>) -> Result<Self, SetupError> {
-        let checkpoint = Checkpoint::open(folder)?;
+    pub fn load(options: &Options) -> Result<Self, SetupError> {
+        let checkpoint = Checkpoint::open(&options.model)?;
         let config = checkpoint.config();
-        let tokenizer = Tokenizer::open(folder, config.vocab_size, config.eos_token_id)?;
+        let tokenizer = Tokenizer::open(&options.model, config.vocab_size, config.eos_token_id)?;
         let base = base(&checkpoint, &tokenizer);
-        let model = Model::new(checkpoint, Runtime::start(library, threads)?);
-        let scorer = Scorer::new(&model)?;
-        Ok(Self { model, tokenizer, scorer, base })
+        let runtime = Runtime::start(options.library.as_deref(), options.threads)?;
+        let model = Model::new(checkpoint, runtime).on(options.device);
+        Ok(Self { model, tokenizer, base, plan: Plan::new(options.device, options.memory) })
+    }
+
+    /// Where it computes, in words.
+    #[must_use]
+    pub fn device(&self) -> String {
+        format!("{}, {} threads", self.model.device(), self.model.runtime().threads())
+    }
+
+    /// A tuner of prompts for the model.
+    #[must_use]
+    pub fn tuner(&self) -> Tuner<'_> {
+        Tuner::new(&self.model, self.plan)
+    }
+
+    /// An evaluator of prompts for the model.
+    #[must_use]
+    pub fn evaluator(&self) -> Evaluator<'_> {
+        Evaluator::new(&self.model, &self.tokenizer, self.plan)
     }
 }

@@ -56,6 +56,8 @@ pub struct Timing {
 pub struct SeedSummary {
     /// The seed.
     pub seed: u64,
+    /// Where the initial values come from, in words.
+    pub origin: String,
     /// Stages and controls.
     pub arms: Vec<Arm>,
     /// Every pruning ratio that was tried.

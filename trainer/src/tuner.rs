@@ -9,7 +9,7 @@ use xprompt::t5::{Buckets, graphs};
 use xprompt::task::LabelTrie;
 
 use crate::data::Target;
-use crate::plan::examples_per_run;
+use crate::plan::{Keeps, Plan};
 
 /// Takes a candidate out of the running.
 const OUT: f32 = -1e9;
@@ -21,6 +21,8 @@ pub struct Tuned<'a> {
     pub source: Source<'a>,
     /// What the model should say.
     pub target: &'a Target,
+    /// What it could say: the example's task.
+    pub answers: &'a Answers,
 }
 
 /// What one example contributes.
@@ -32,60 +34,59 @@ pub struct Contribution {
     pub gradient: Vec<f32>,
 }
 
-/// Runs the tuning graph of one task.
+/// Runs the tuning graphs: one for labels, one for free text, each loaded when it is first needed.
 #[derive(Debug)]
 pub struct Tuner<'m> {
     model: &'m Model,
-    answers: &'m Answers,
-    session: Session,
+    plan: Plan,
+    labels: Option<Session>,
+    text: Option<Session>,
 }
 
 // === impl Tuner ===
 
 impl<'m> Tuner<'m> {
-    /// Loads the tuning graph of a task that answers with `answers`.
-    ///
-    /// # Errors
-    /// If ONNX Runtime refuses it.
-    pub fn new(model: &'m Model, answers: &'m Answers) -> Result<Self, RuntimeError> {
-        let kind = match answers {
-            Answers::Labels { .. } => graphs::Answers::Candidates,
-            Answers::Text { .. } => graphs::Answers::Vocabulary,
-        };
-        let session = model.session(&graphs::tuning(model.checkpoint(), kind), &[])?;
-        Ok(Self { model, answers, session })
+    /// A tuner of prompts for `model`.
+    #[must_use]
+    pub fn new(model: &'m Model, plan: Plan) -> Self {
+        Self { model, plan, labels: None, text: None }
     }
 
-    /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts; one
-    /// that is too large for the memory is run in parts, examples of similar length together.
+    /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts and
+    /// tasks; one that is too large for the memory is run in parts, examples of similar length together.
     ///
     /// # Errors
     /// If ONNX Runtime fails.
     pub fn contributions(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
         let d_model = self.model.config().d_model;
-        let length = |example: &Tuned<'_>| example.source.length(d_model);
-        let longest = examples.iter().map(length).max().unwrap_or(0);
-        let part = examples_per_run(self.model.config(), longest);
-        if examples.len() <= part {
-            return self.run(examples);
+        let length = |i: &usize| examples[*i].source.length(d_model);
+        let mut results: Vec<Option<Contribution>> = vec![None; examples.len()];
+        for kind in [graphs::Answers::Candidates, graphs::Answers::Vocabulary] {
+            let mut order: Vec<usize> =
+                (0..examples.len()).filter(|&i| graph_of(examples[i].answers) == kind).collect();
+            order.sort_by_key(length);
+            let lengths: Vec<usize> = order.iter().map(length).collect();
+            for run in self.plan.runs(self.model.config(), Keeps::AllLayers, &lengths) {
+                let chosen: Vec<Tuned<'_>> = order[run.clone()].iter().map(|&i| examples[i]).collect();
+                for (&i, contribution) in order[run].iter().zip(self.run(kind, &chosen)?) {
+                    results[i] = Some(contribution);
+                }
+            }
         }
-        let mut order: Vec<usize> = (0..examples.len()).collect();
-        order.sort_by_key(|&i| length(&examples[i]));
-        let mut results: Vec<(usize, Contribution)> = Vec::with_capacity(examples.len());
-        for part in order.chunks(part) {
-            let chosen: Vec<Tuned<'_>> = part.iter().map(|&i| examples[i]).collect();
-            results.extend(part.iter().copied().zip(self.run(&chosen)?));
-        }
-        results.sort_by_key(|&(i, _)| i);
-        Ok(results.into_iter().map(|(_, contribution)| contribution).collect())
+        Ok(results.into_iter().flatten().collect())
     }
 
-    fn run(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
-        let config = self.model.config();
+    fn run(
+        &mut self,
+        kind: graphs::Answers,
+        examples: &[Tuned<'_>],
+    ) -> Result<Vec<Contribution>, RuntimeError> {
+        let model = self.model;
+        let config = model.config();
         let d = config.d_model;
         let sources: Vec<Source<'_>> = examples.iter().map(|example| example.source).collect();
         let source = SourceBatch::new(&sources, config);
-        let ways: Vec<Way<'_>> = examples.iter().map(|example| self.way(example.target)).collect();
+        let ways: Vec<Way<'_>> = examples.iter().map(|example| self.way(example)).collect();
         let target = ways.iter().map(|way| way.tokens.len()).max().unwrap_or(1);
         let decoder = DecoderBatch::new(
             examples.len(),
@@ -94,10 +95,10 @@ impl<'m> Tuner<'m> {
             |i| ways[i].tokens.iter().copied(),
             |_, position| position.checked_sub(1),
         );
-        let candidates = match self.answers {
-            Answers::Labels { trie, .. } => competing_tokens([trie].into_iter()),
-            Answers::Text { .. } => Vec::new(),
-        };
+        let candidates = competing_tokens(examples.iter().filter_map(|example| match example.answers {
+            Answers::Labels { trie, .. } => Some(trie),
+            Answers::Text { .. } => None,
+        }));
         let mut targets = vec![-1; examples.len() * target];
         let mut competes = vec![OUT; examples.len() * target * candidates.len()];
         for (i, way) in ways.iter().enumerate() {
@@ -119,28 +120,52 @@ impl<'m> Tuner<'m> {
         inputs.push((graphs::TARGETS, Input::i64([examples.len(), target], &targets)));
         inputs.push((graphs::CANDIDATES, Input::i64([candidates.len()], &candidates)));
         inputs.push((graphs::COMPETES, Input::f32([examples.len(), target, candidates.len()], &competes)));
-        let mut outputs = self.session.run(&inputs)?;
+        let longest = examples.iter().map(|example| example.source.prompt.len() / d).max().unwrap_or(0);
+        let longest_prompt = [longest as i64];
+        inputs.push((graphs::PROMPT_LENGTH, Input::i64([1], &longest_prompt)));
+        let mut outputs = self.session(kind)?.run(&inputs)?;
         let losses = outputs.take(graphs::LOSS)?;
         let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
-        let rows = gradients.f32s()?.chunks(source.length() * d).zip(&sources);
-        Ok(rows
-            .zip(losses.f32s()?)
-            .map(|((gradient, source), &loss)| Contribution {
+        let gradients = gradients.f32s()?;
+        Ok(losses
+            .f32s()?
+            .iter()
+            .zip(&sources)
+            .enumerate()
+            .map(|(i, (&loss, source))| Contribution {
                 loss,
-                gradient: gradient[..source.prompt.len()].to_vec(),
+                gradient: gradients[i * longest * d..][..source.prompt.len()].to_vec(),
             })
             .collect())
     }
 
-    fn way<'a>(&'a self, target: &'a Target) -> Way<'a> {
+    fn session(&mut self, kind: graphs::Answers) -> Result<&mut Session, RuntimeError> {
+        let slot = match kind {
+            graphs::Answers::Candidates => &mut self.labels,
+            graphs::Answers::Vocabulary => &mut self.text,
+        };
+        if slot.is_none() {
+            *slot = Some(self.model.session(&graphs::tuning(self.model.checkpoint(), kind), &[])?);
+        }
+        Ok(slot.as_mut().expect("invariant: the session was loaded above"))
+    }
+
+    fn way<'a>(&self, example: &Tuned<'a>) -> Way<'a> {
         let start = self.model.config().decoder_start_token_id;
-        match (self.answers, target) {
+        match (example.answers, example.target) {
             (Answers::Labels { trie, .. }, Target::Label(label)) => Way::to_label(trie, *label),
             (_, Target::Text { tokens, .. }) => Way::along(start, tokens),
             (Answers::Text { .. }, Target::Label(_)) => {
                 unreachable!("the reader gives free-text tasks text targets")
             }
         }
+    }
+}
+
+fn graph_of(answers: &Answers) -> graphs::Answers {
+    match answers {
+        Answers::Labels { .. } => graphs::Answers::Candidates,
+        Answers::Text { .. } => graphs::Answers::Vocabulary,
     }
 }
 

@@ -22,21 +22,37 @@ const DEV_SEED: u64 = 42;
 /// If there are too few rows.
 pub fn divide(data: &Data, rows: Vec<Entry>) -> Result<(Vec<Entry>, Option<Vec<Entry>>), DataError> {
     let drawn = data.dev.is_empty();
+    let examples: Vec<&Example> = rows.iter().map(|row| &row.example).collect();
     let (train, dev) = match data.shots {
-        Some(shots) => few(&units(&rows, |example| example.group), shots, drawn, data.shots_seed)?,
-        None if drawn => share(&units(&rows, side), &rows, data.dev_share.unwrap_or(DEV_SHARE))?,
+        Some(shots) => few(&units(&examples, |example| example.group), shots, drawn, data.shots_seed)?,
+        None if drawn => share(&units(&examples, side), &examples, data.dev_share.unwrap_or(DEV_SHARE))?,
         None => return Ok((rows, None)),
     };
     let pick = |chosen: &[usize]| chosen.iter().map(|&i| rows[i].clone()).collect();
     Ok((pick(&train), drawn.then(|| pick(&dev))))
 }
 
+/// Parts examples in two: the second has a share of them, of each label as nearly as groups allow. The same examples are
+/// always parted alike.
+///
+/// # Errors
+/// If there are too few.
+pub fn part(examples: Vec<Example>, of: f64) -> Result<(Vec<Example>, Vec<Example>), DataError> {
+    if of == 0.0 {
+        return Ok((examples, Vec::new()));
+    }
+    let all: Vec<&Example> = examples.iter().collect();
+    let (rest, part) = share(&units(&all, side), &all, of)?;
+    let pick = |chosen: &[usize]| chosen.iter().map(|&i| examples[i].clone()).collect();
+    Ok((pick(&rest), pick(&part)))
+}
+
 /// Rows that stay together: those that agree in a key, or each by itself.
-fn units<K: Eq + Hash>(rows: &[Entry], key: impl Fn(&Example) -> Option<K>) -> Vec<Vec<usize>> {
+fn units<K: Eq + Hash>(rows: &[&Example], key: impl Fn(&Example) -> Option<K>) -> Vec<Vec<usize>> {
     let mut units: Vec<Vec<usize>> = Vec::new();
     let mut known = HashMap::new();
     for (i, row) in rows.iter().enumerate() {
-        let unit = match key(&row.example) {
+        let unit = match key(row) {
             Some(key) => *known.entry(key).or_insert(units.len()),
             None => units.len(),
         };
@@ -82,8 +98,8 @@ fn few(
 }
 
 /// A share of the rows for dev, of each label as nearly as groups allow; the rest for train.
-fn share(units: &[Vec<usize>], rows: &[Entry], share: f64) -> Result<(Vec<usize>, Vec<usize>), DataError> {
-    let label = |row: usize| match rows[row].example.target {
+fn share(units: &[Vec<usize>], rows: &[&Example], share: f64) -> Result<(Vec<usize>, Vec<usize>), DataError> {
+    let label = |row: usize| match rows[row].target {
         Target::Label(label) => label,
         Target::Text { .. } => 0,
     };

@@ -14,7 +14,7 @@ mod reader;
 mod rows;
 mod sets;
 
-pub use draw::divide;
+pub use draw::{divide, part};
 pub use error::{DataError, Place};
 pub use example::{Dataset, Example, Target};
 pub use reader::{Entry, Reader};

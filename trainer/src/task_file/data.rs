@@ -8,7 +8,7 @@ use super::Wrong;
 use crate::superglue::SuperGlue;
 
 /// `[data]`: files relative to the task file's folder.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Rows to tune on: one file, or a list of files to be read one after the other.

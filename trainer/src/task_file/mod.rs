@@ -1,19 +1,23 @@
 //! What a task file (TOML) may say, and what holds where it is silent: the paper's settings.
 
 mod data;
+mod experiment;
 mod recipe;
 mod task;
 mod weights;
 
 pub use data::{Data, Format};
+pub use experiment::{Controls, Selection};
 pub use recipe::{Initialization, Pruning, Rewinding, Tuning};
 pub use task::Task;
 pub use weights::{ClassWeights, Rule};
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use xprompt::prompt::{OutputSpec, TaskSpec};
+
+use crate::superglue::SuperGlue;
 
 /// Why a task file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,7 @@ impl Wrong {
 }
 
 /// A task file.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskFile {
     /// Where the labelled rows are.
@@ -77,12 +81,18 @@ pub struct TaskFile {
     /// Retraining after rewinding.
     #[serde(default)]
     pub rewinding: Rewinding,
+    /// What choices are made by.
+    #[serde(default)]
+    pub selection: Selection,
+    /// What the result is compared with.
+    #[serde(default)]
+    pub controls: Controls,
 }
 
 // === impl TaskFile ===
 
 impl TaskFile {
-    /// Reads a task file; data paths become relative to its folder.
+    /// Reads a task file; the paths in it become relative to its folder.
     ///
     /// # Errors
     /// If it is missing, malformed, or a setting is out of its range.
@@ -91,14 +101,22 @@ impl TaskFile {
             .map_err(|source| TaskFileError::Read { path: path.to_owned(), source })?;
         let mut file: Self = toml::from_str(&text)
             .map_err(|error| TaskFileError::Parse { path: path.to_owned(), reason: error.to_string() })?;
-        if let Some(benchmark) = file.data.superglue {
-            file.task.complete(benchmark.preset());
-        }
-        let sections = [file.data.check(), file.task.check(), file.tuning.check(), file.pruning.check()];
+        file.task.complete(file.data.superglue.map(SuperGlue::preset));
+        let wrong = |wrong| TaskFileError::Setting { path: path.to_owned(), wrong };
+        let sections = [
+            file.data.check(),
+            file.task.check(),
+            file.tuning.check(),
+            file.pruning.check(),
+            file.selection.check(),
+            file.controls.check(),
+        ];
         for section in sections {
-            section.map_err(|wrong| TaskFileError::Setting { path: path.to_owned(), wrong })?;
+            section.map_err(wrong)?;
         }
-        file.data.relative_to(path.parent().unwrap_or(Path::new("")));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        file.data.relative_to(folder);
+        file.tuning.initialization.resolve(folder, file.task.labels.len()).map_err(wrong)?;
         Ok(file)
     }
 

@@ -1,22 +1,34 @@
 //! `[tuning]`, `[pruning]` and `[rewinding]`: the recipe. Defaults are the paper's.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use super::Wrong;
 
-/// Where a prompt starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+/// Where a prompt starts. Whatever gives fewer rows than there are prompt tokens comes first, and sampled vocabulary
+/// after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initialization {
-    /// Embeddings drawn from the 5,000 most frequent tokens (Lester et al. 2021; the paper's choice).
+    /// Embeddings drawn from the 5,000 most frequent tokens (Lester et al. 2021, section 3.2; the paper's choice).
     #[default]
     SampledVocabulary,
-    /// Mean embeddings of the labels' words, the rest sampled (Lester et al. 2021).
+    /// Uniform in [-0.5, 0.5] (Lester et al. 2021, section 3.2; compared in the paper's table 6).
+    RandomUniform,
+    /// Mean embeddings of each label's words (Lester et al. 2021, section 3.2).
     ClassLabels,
+    /// Embeddings of a text's tokens, such as an instruction; the first ones if there are too many. (PEFT's
+    /// `prompt_tuning_init_text`, which repeats a short text instead.)
+    Text(String),
+    /// The surviving rows of a prompt file of the same model; the path is relative to the task file's folder. A tuned
+    /// prompt makes this the paper's task transfer, an XPrompt its XPrompt transfer (table 7). What was pruned inside
+    /// a row starts at zero and can be trained again.
+    Prompt(PathBuf),
 }
 
 /// `[tuning]`. Defaults are the paper's (section 4.3), where it gives them.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tuning {
     /// Soft prompt tokens (paper: 20).
@@ -56,7 +68,7 @@ impl Default for Tuning {
 }
 
 /// `[pruning]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pruning {
     /// Pieces a token is made of (paper: 16).
@@ -86,13 +98,42 @@ impl Default for Pruning {
 }
 
 /// `[rewinding]`: where it is silent, the recipe of `[tuning]`, as in the paper.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewinding {
     /// Ends each retraining earlier.
     pub max_steps: Option<usize>,
     /// Steps between evaluations on dev.
     pub evaluate_every: Option<usize>,
+}
+
+// === impl Initialization ===
+
+impl Initialization {
+    /// Makes the path of a prompt relative to the task file's folder, and checks that there is something to start from.
+    pub(super) fn resolve(&mut self, folder: &Path, labels: usize) -> Result<(), Wrong> {
+        match self {
+            Self::ClassLabels if labels == 0 => {
+                let remedy = "a free-text task has no labels; choose another, such as sampled_vocabulary";
+                Err(Wrong::new("tuning.initialization", self, remedy))
+            }
+            Self::Text(text) if text.trim().is_empty() => Err(Wrong::new(
+                "tuning.initialization.text",
+                text,
+                "write the text whose tokens to start from",
+            )),
+            Self::Prompt(path) => {
+                *path = folder.join(&path);
+                let remedy = "there is no such file; name a prompt file, relative to the task file's folder";
+                if path.is_file() {
+                    Ok(())
+                } else {
+                    Err(Wrong::new("tuning.initialization.prompt", path, remedy))
+                }
+            }
+            Self::SampledVocabulary | Self::RandomUniform | Self::ClassLabels | Self::Text(_) => Ok(()),
+        }
+    }
 }
 
 // === impl Tuning ===

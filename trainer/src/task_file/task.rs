@@ -1,6 +1,6 @@
 //! `[task]`: what makes a row into a prediction, and what it is measured by.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use xprompt::prompt::{Label, OutputSpec};
 
 use super::{ClassWeights, Wrong};
@@ -9,7 +9,7 @@ use crate::superglue::Preset;
 
 /// `[task]`. Where it is silent about a task of [`SuperGlue`](crate::superglue::SuperGlue), the benchmark's preset
 /// holds.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Task {
     /// The text that the model reads, with the row's fields in braces; see [`template`](Self::template).
@@ -46,8 +46,10 @@ impl Default for Task {
 
 impl Task {
     /// Fills in what the task file leaves out.
-    pub(super) fn complete(&mut self, preset: Preset) {
-        self.template.get_or_insert_with(|| preset.template.into());
+    pub(super) fn complete(&mut self, preset: Option<Preset>) {
+        let template = preset.as_ref().map_or("{text}", |preset| preset.template);
+        self.template.get_or_insert_with(|| template.into());
+        let Some(preset) = preset else { return };
         if self.labels.is_empty() && self.max_new_tokens.is_none() {
             match preset.output {
                 OutputSpec::Labels { labels } => self.labels = labels,
@@ -64,7 +66,7 @@ impl Task {
     /// The text that the model reads, with the row's fields in braces.
     #[must_use]
     pub fn template(&self) -> &str {
-        self.template.as_deref().unwrap_or("{text}")
+        self.template.as_deref().unwrap_or_default()
     }
 
     pub(super) fn check(&self) -> Result<(), Wrong> {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use xprompt::prompt::Label;
 
 use super::Wrong;
 
 /// How much the examples of each label count in the loss.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged, expecting = "\"balanced\", or a table of labels and weights")]
 pub enum ClassWeights {
     /// By a rule.
@@ -18,7 +18,7 @@ pub enum ClassWeights {
 }
 
 /// A rule for class weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Every label counts the same in sum, however many rows it has (scikit-learn's `class_weight="balanced"`).

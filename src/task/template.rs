@@ -152,13 +152,20 @@ impl Template {
     /// # Errors
     /// If a field is missing or not text.
     pub fn row_values(&self, row: &Map<String, Value>) -> Result<Vec<String>, TemplateError> {
-        let value = |field: &String| match row.get(field) {
+        self.fields.iter().map(|field| self.row_value(row, field)).collect()
+    }
+
+    /// The text of one field of a row.
+    ///
+    /// # Errors
+    /// If the field is missing or not text.
+    pub fn row_value(&self, row: &Map<String, Value>, field: &str) -> Result<String, TemplateError> {
+        match row.get(field) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
-            Some(other) => Err(TemplateError::NotText { field: field.clone(), kind: kind(other) }),
-            None => Err(TemplateError::Missing { field: field.clone(), needs: self.needs() }),
-        };
-        self.fields.iter().map(value).collect()
+            Some(other) => Err(TemplateError::NotText { field: field.into(), kind: kind(other) }),
+            None => Err(TemplateError::Missing { field: field.into(), needs: self.needs() }),
+        }
     }
 
     /// The text with the fields filled in, whose values stand in the order of [`fields`](Self::fields).

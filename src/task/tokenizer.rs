@@ -107,6 +107,12 @@ impl Tokenizer {
         Ok((ids, tokens))
     }
 
+    /// The token that stands for what the vocabulary lacks, if there is one.
+    #[must_use]
+    pub fn unknown(&self) -> Option<u32> {
+        self.inner.token_to_id("<unk>")
+    }
+
     /// Where the tokens of a text end, in bytes.
     pub(super) fn token_ends(&self, text: &str) -> Result<Vec<usize>, TokenizerError> {
         let encoding = self.inner.encode(text, false);

@@ -4,6 +4,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`task_file`] | what a task file may say |
+//! | [`check`] | what is wrong with a task's data and template |
 //! | [`data`], [`task_data`] | labelled rows as token ids, parted into what is tuned on, chosen by and reported on |
 //! | [`setup`], [`plan`] | the loaded model, and how much a run of it holds |
 //! | [`tuner`] | losses and prompt gradients of a batch, by the tuning graph |
@@ -19,6 +20,7 @@
 //! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
 
 pub mod batches;
+pub mod check;
 pub mod data;
 pub mod deliver;
 pub mod error;

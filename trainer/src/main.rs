@@ -3,6 +3,7 @@
 mod inspect;
 mod table;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +13,9 @@ use serde_json::{Map, Value, json};
 use xprompt::engine::Answers;
 use xprompt::prompt::{Limits, PromptFile, write_atomically};
 use xprompt::runtime::Device;
-use xprompt::t5::{Checkpoint, graphs};
+use xprompt::t5::{Checkpoint, Config, graphs};
+use xprompt::task::Tokenizer;
+use xprompt_trainer::check;
 use xprompt_trainer::data::{Files, Reader};
 use xprompt_trainer::evaluate::Job;
 use xprompt_trainer::experiment::{self, Experiment};
@@ -36,6 +39,10 @@ enum Command {
     /// Writes OUT/prompt.safetensors, ready to be copied into a server's prompts folder, every seed's prompts, and
     /// OUT/summary.json. Killed at any moment, the same command goes on where it stood.
     Run(Run),
+    /// Says what is wrong with a task's data and template, and shows what the model will read, before any training.
+    ///
+    /// Ends with status 1 if there are errors. It needs config.json and tokenizer.json of the model only.
+    Check(Check),
     /// Measures a prompt on labelled rows, with the server's own scoring.
     Eval(Eval),
     /// Shows what a prompt file holds: task, history, and which tokens and pieces are left.
@@ -90,6 +97,18 @@ struct Run {
     no_halving: bool,
     #[command(flatten)]
     model: ModelOptions,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The task file (TOML).
+    task: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Hugging Face folder of the frozen T5.
+    #[arg(long, env = "XPROMPT_MODEL", value_name = "DIR", default_value = "models/t5-nano")]
+    model: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +169,10 @@ struct GraphCommand {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run(&args),
+        Command::Check(args) => match check(&args) {
+            Ok(fit) => return if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+            Err(error) => Err(error),
+        },
         Command::Eval(args) => eval(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Graph(args) => graph(&args),
@@ -197,6 +220,20 @@ fn run(args: &Run) -> anyhow::Result<()> {
     let summaries = experiment::run(&mut setup, &experiment, progress)?;
     summaries.iter().for_each(|summary| print!("{}", table::of(summary)));
     Ok(())
+}
+
+/// Whether the task can be trained on.
+fn check(args: &Check) -> anyhow::Result<bool> {
+    let config = Config::read(&args.model)?;
+    let tokenizer = Tokenizer::open(&args.model, config.vocab_size, config.eos_token_id)?;
+    let report = check::check(&args.task, &tokenizer, &config);
+    let shown = if args.json {
+        format!("{:#}\n", json!(report))
+    } else {
+        report.describe(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+    };
+    print!("{shown}");
+    Ok(report.errors == 0)
 }
 
 fn read_prompt(path: &Path) -> anyhow::Result<(PromptFile, String)> {

@@ -179,6 +179,27 @@ fn bad_files_and_rows_are_named_with_place_and_remedy() {
 }
 
 #[test]
+fn a_damaged_parquet_file_is_an_error_or_other_rows_and_never_a_panic() {
+    let folder = folder(&[]);
+    let paths = [folder.path().join("a.parquet")];
+    let read = |bytes: &[u8]| {
+        std::fs::write(&paths[0], bytes).unwrap();
+        Rows::read(Files { paths: &paths, format: None }, &["text"], None).rows
+    };
+    let mut errors = 0;
+    for codec in ["none", "snappy", "gzip", "zstd"] {
+        let whole = std::fs::read(fixture(&format!("data/rows-{codec}.parquet"))).unwrap();
+        for i in (0..whole.len()).step_by(7) {
+            let mut damaged = whole.clone();
+            damaged[i] ^= 0x01;
+            errors += usize::from(read(&damaged).iter().any(Result::is_err));
+            assert!(read(&whole[..i])[0].is_err(), "a file that is cut short");
+        }
+    }
+    assert!(errors > 50, "{errors}");
+}
+
+#[test]
 fn a_quote_in_the_last_value_is_no_open_quote() {
     for text in ["5\" pipe", "\"5\"\" pipe\"", "\"x\"", "\"x\"\n", "\"x\n\"\n\n"] {
         let content = format!("label,text\ngood,{text}");
@@ -241,6 +262,16 @@ fn a_group_is_never_on_both_sides() {
     assert_eq!(sets.dev.examples.len(), 60);
     let label_counts = sets.dev.label_counts(2);
     assert!((44..=46).contains(&label_counts[0]), "{label_counts:?} is near three of four");
+}
+
+#[test]
+fn rows_with_the_same_input_are_never_on_both_sides() {
+    let rows: String =
+        (0..60).map(|i| json!({"text": (i % 20).to_string(), "label": "good"}).to_string() + "\n").collect();
+    let sets = sets("", &rows).unwrap();
+    assert_eq!((sets.train.examples.len(), sets.dev.examples.len()), (48, 12));
+    let dev = numbers(&sets.dev);
+    assert!(numbers(&sets.train).iter().all(|input| !dev.contains(input)));
 }
 
 #[test]

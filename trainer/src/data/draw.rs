@@ -2,7 +2,9 @@
 //! the settings and on a seed of the data; never on a run's seed, so that all runs of a task share it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
+use serde_json::json;
 use xprompt::fingerprint;
 
 use super::{DataError, Entry, Example, Target};
@@ -13,18 +15,17 @@ const DEV_SHARE: f64 = 0.2;
 /// What dev is drawn by.
 const DEV_SEED: u64 = 42;
 
-/// Train and, where `[data]` names no dev, the dev that is drawn from it. Rows keep their order, and those of a group
-/// stay together.
+/// Train and, where `[data]` names no dev, the dev that is drawn from it. Rows keep their order. Those of a group stay
+/// together, and where a share is drawn, those with the same input do.
 ///
 /// # Errors
 /// If there are too few rows.
 pub fn divide(data: &Data, rows: Vec<Entry>) -> Result<(Vec<Entry>, Option<Vec<Entry>>), DataError> {
     let drawn = data.dev.is_empty();
     let examples: Vec<&Example> = rows.iter().map(|row| &row.example).collect();
-    let units = units(&examples);
     let (train, dev) = match data.shots {
-        Some(shots) => few(&units, shots, drawn, data.shots_seed)?,
-        None if drawn => share(&units, &examples, data.dev_share.unwrap_or(DEV_SHARE))?,
+        Some(shots) => few(&units(&examples, |example| example.group), shots, drawn, data.shots_seed)?,
+        None if drawn => share(&units(&examples, side), &examples, data.dev_share.unwrap_or(DEV_SHARE))?,
         None => return Ok((rows, None)),
     };
     let pick = |chosen: &[usize]| chosen.iter().map(|&i| rows[i].clone()).collect();
@@ -41,18 +42,18 @@ pub fn part(examples: Vec<Example>, of: f64) -> Result<(Vec<Example>, Vec<Exampl
         return Ok((examples, Vec::new()));
     }
     let all: Vec<&Example> = examples.iter().collect();
-    let (rest, part) = share(&units(&all), &all, of)?;
+    let (rest, part) = share(&units(&all, side), &all, of)?;
     let pick = |chosen: &[usize]| chosen.iter().map(|&i| examples[i].clone()).collect();
     Ok((pick(&rest), pick(&part)))
 }
 
-/// Rows that stay together: those of a group, or each by itself.
-fn units(rows: &[&Example]) -> Vec<Vec<usize>> {
+/// Rows that stay together: those that agree in a key, or each by itself.
+fn units<K: Eq + Hash>(rows: &[&Example], key: impl Fn(&Example) -> Option<K>) -> Vec<Vec<usize>> {
     let mut units: Vec<Vec<usize>> = Vec::new();
-    let mut of_group = HashMap::new();
+    let mut known = HashMap::new();
     for (i, row) in rows.iter().enumerate() {
-        let unit = match row.group {
-            Some(group) => *of_group.entry(group).or_insert(units.len()),
+        let unit = match key(row) {
+            Some(key) => *known.entry(key).or_insert(units.len()),
             None => units.len(),
         };
         if unit == units.len() {
@@ -61,6 +62,12 @@ fn units(rows: &[&Example]) -> Vec<Vec<usize>> {
         units[unit].push(i);
     }
     units
+}
+
+/// What must not be on both sides: a group, else an input.
+fn side(example: &Example) -> Option<(Option<usize>, String)> {
+    let input = if example.group.is_none() { json!(example.input).to_string() } else { String::new() };
+    Some((example.group, input))
 }
 
 /// A random order that no library's version changes: by the hashes of the numbers.

@@ -120,7 +120,46 @@ pub enum DataError {
 // === impl DataError ===
 
 impl DataError {
-    pub(super) fn empty(files: Files<'_>) -> Self {
+    /// The row that is wrong, if it is one row.
+    #[must_use]
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Malformed { place, .. }
+            | Self::Row { place, .. }
+            | Self::Label { place, .. }
+            | Self::Target { place, .. }
+            | Self::Group { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The file that is wrong, if it is one file.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. }
+            | Self::Format { path }
+            | Self::File { path, .. }
+            | Self::Column { path, .. } => Some(path),
+            _ => self.place().map(|place| &*place.path),
+        }
+    }
+
+    /// The field of the row or the column of the table that is wrong, if it is one.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Row { source: TemplateError::Missing { field, .. }, .. }
+            | Self::Row { source: TemplateError::NotText { field, .. }, .. }
+            | Self::Column { column: field, .. }
+            | Self::Label { key: field, .. }
+            | Self::Target { key: field, .. }
+            | Self::Group { key: field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn empty(files: Files<'_>) -> Self {
         let names = files.paths.iter().map(|path| path.display().to_string());
         Self::Empty { files: names.collect::<Vec<_>>().join(", ") }
     }

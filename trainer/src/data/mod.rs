@@ -19,4 +19,4 @@ pub use error::{DataError, Place};
 pub use example::{Dataset, Example, Target};
 pub use reader::{Entry, Reader};
 pub use rows::{Files, Row, Rows};
-pub use sets::Sets;
+pub use sets::{Sets, Split};

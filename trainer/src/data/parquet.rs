@@ -1,5 +1,7 @@
 //! Parquet: texts, numbers, truth values and lists of them by column.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
@@ -9,6 +11,13 @@ use super::rows::File;
 use super::{DataError, Row};
 
 pub(super) fn rows(file: &File<'_>, bytes: Bytes) -> Result<Vec<Result<Row, DataError>>, DataError> {
+    // the crate panics on some damaged files (a negative offset, a page without encoding); nothing of its state is
+    // used afterwards
+    let read = catch_unwind(AssertUnwindSafe(|| read(file, bytes)));
+    read.unwrap_or_else(|_| Err(file.unusable("the file is damaged; write it anew")))
+}
+
+fn read(file: &File<'_>, bytes: Bytes) -> Result<Vec<Result<Row, DataError>>, DataError> {
     let reader = SerializedFileReader::new(bytes).map_err(|error| file.unusable(error.to_string()))?;
     let schema = reader.metadata().file_metadata().schema();
     let columns: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
-use xprompt::prompt::{OutputSpec, TaskSpec};
+use xprompt::prompt::{Label, OutputSpec, TaskSpec};
 use xprompt::task::{InputForm, TemplateError, Tokenizer};
 
 use super::{DataError, Dataset, Example, Files, Place, Row, Rows, Target};
@@ -18,6 +18,9 @@ pub struct Entry {
     /// Tokens of the source before it was cut.
     pub tokens: usize,
 }
+
+/// Labels that a message names.
+const NAMED: usize = 20;
 
 /// Makes rows into examples of one task.
 #[derive(Debug)]
@@ -77,8 +80,19 @@ impl<'a> Reader<'a> {
 
     /// The examples that rows are, or what is wrong with them.
     pub fn entries(&self, rows: Rows) -> impl Iterator<Item = Result<Entry, DataError>> {
+        self.examined(rows).map(|row| row.map_err(|mut wrong| wrong.swap_remove(0)))
+    }
+
+    /// The examples that rows are, or all that is wrong with them, which is one thing at least.
+    pub fn examined(&self, rows: Rows) -> impl Iterator<Item = Result<Entry, Vec<DataError>>> {
         let mut groups = HashMap::new();
-        rows.rows.into_iter().map(move |row| self.entry(row?, &mut groups))
+        rows.rows.into_iter().map(move |row| self.entry(row.map_err(|error| vec![error])?, &mut groups))
+    }
+
+    /// How its examples' texts are made.
+    #[must_use]
+    pub fn form(&self) -> &InputForm {
+        &self.form
     }
 
     /// Examples as a split.
@@ -90,15 +104,26 @@ impl<'a> Reader<'a> {
         Dataset { examples, truncated, fingerprint }
     }
 
-    fn entry(&self, row: Row, groups: &mut HashMap<String, usize>) -> Result<Entry, DataError> {
+    fn entry(&self, row: Row, groups: &mut HashMap<String, usize>) -> Result<Entry, Vec<DataError>> {
         let Row { place, values } = row;
-        let misfit = |source| DataError::Row { place: place.clone(), source };
-        let texts = self.form.template().row_values(&values).map_err(misfit)?;
-        let (source, tokens) = self.form.source(&texts, self.tokenizer)?;
-        let fields = self.form.template().fields().iter();
-        let input = fields.map(|field| (field.clone(), values[field].clone())).collect();
-        let (target, accepted) = self.target(&values, &place)?;
-        let group = self.group.map(|key| self.group_of(key, &values, &place, groups)).transpose()?;
+        let template = self.form.template();
+        let mut wrong = Vec::new();
+        let mut texts = Vec::with_capacity(template.fields().len());
+        for field in template.fields() {
+            match template.row_value(&values, field) {
+                Ok(text) => texts.push(text),
+                Err(source) => wrong.push(DataError::Row { place: place.clone(), source }),
+            }
+        }
+        let target = self.target(&values, &place).map_err(|error| wrong.push(error));
+        let group = self.group.map(|key| self.group_of(key, &values, &place, groups)).transpose();
+        let group = group.map_err(|error| wrong.push(error));
+        let (Ok((target, accepted)), Ok(group), true) = (target, group, wrong.is_empty()) else {
+            return Err(wrong);
+        };
+        let (source, tokens) =
+            self.form.source(&texts, self.tokenizer).map_err(|error| vec![error.into()])?;
+        let input = template.fields().iter().map(|field| (field.clone(), values[field].clone())).collect();
         Ok(Entry { example: Example { input, source, target, accepted, group }, place, tokens })
     }
 
@@ -113,7 +138,7 @@ impl<'a> Reader<'a> {
                     place: place.clone(),
                     key: self.label.into(),
                     got: value.map_or("missing".into(), Value::to_string),
-                    labels: labels.iter().map(|label| label.name.as_str()).collect::<Vec<_>>().join(", "),
+                    labels: some_names(labels),
                 })?;
                 Ok((Target::Label(label), Vec::new()))
             }
@@ -145,6 +170,14 @@ impl<'a> Reader<'a> {
         let next = groups.len();
         Ok(*groups.entry(name).or_insert(next))
     }
+}
+
+/// The labels' names, of very many the first.
+fn some_names(labels: &[Label]) -> String {
+    let names: Vec<&str> = labels.iter().take(NAMED).map(|label| label.name.as_str()).collect();
+    let more =
+        if labels.len() > NAMED { format!(" and {} more", labels.len() - NAMED) } else { String::new() };
+    names.join(", ") + &more
 }
 
 /// A value that stands for a text.

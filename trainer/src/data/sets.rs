@@ -1,5 +1,6 @@
 //! The splits of a task.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use xprompt::engine::Answers;
 use xprompt::prompt::{DataSource, TaskSpec};
@@ -19,6 +20,43 @@ pub struct Sets {
     pub test: Option<Dataset>,
 }
 
+/// What rows are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// To tune on.
+    Train,
+    /// To choose by.
+    Dev,
+    /// To report on.
+    Test,
+}
+
+// === impl Split ===
+
+impl Split {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Dev => "dev",
+            Self::Test => "test",
+        }
+    }
+
+    /// The files that `[data]` names for it, none if it names none, and how many rows of them are wanted.
+    #[must_use]
+    pub fn files(self, data: &Data) -> (Files<'_>, Option<usize>) {
+        let (paths, limit) = match self {
+            Self::Train => (&data.train, data.train_rows),
+            Self::Dev => (&data.dev, data.dev_rows),
+            Self::Test => (&data.test, data.test_rows),
+        };
+        (Files { paths, format: data.format }, limit)
+    }
+}
+
 // === impl Sets ===
 
 impl Sets {
@@ -28,26 +66,27 @@ impl Sets {
     /// If the template is malformed, a file cannot be read, a row does not fit the task, or there are too few rows.
     pub fn read(data: &Data, spec: &TaskSpec, tokenizer: &Tokenizer, eos: u32) -> Result<Self, DataError> {
         let reader = Reader::new(spec, &data.label, tokenizer, eos)?.grouped(data.group.as_deref());
-        let files = |paths| Files { paths, format: data.format };
-        let named = |paths, limit| match files(paths) {
-            Files { paths: [], .. } => Ok(None),
-            files => reader.read(files, limit).map(Some),
+        let read = |split: Split| {
+            let (files, limit) = split.files(data);
+            if files.paths.is_empty() {
+                return Ok(None);
+            }
+            let rows = reader.rows(files, limit);
+            let fingerprint = rows.fingerprint.clone();
+            let entries: Vec<Entry> = reader.entries(rows).collect::<Result<_, _>>()?;
+            if entries.is_empty() { Err(DataError::empty(files)) } else { Ok(Some((entries, fingerprint))) }
         };
-        let rows = reader.rows(files(&data.train), data.train_rows);
-        let fingerprint = rows.fingerprint.clone();
-        let entries: Vec<Entry> = reader.entries(rows).collect::<Result<_, _>>()?;
-        if entries.is_empty() {
-            return Err(DataError::empty(files(&data.train)));
-        }
+        let (entries, fingerprint) = read(Split::Train)?.expect("invariant: a task file names train");
         let (train, drawn) = divide(data, entries)?;
+        let dataset = |(entries, fingerprint)| reader.dataset(entries, fingerprint);
         let dev = match drawn {
             Some(drawn) => Some(reader.dataset(drawn, fingerprint.clone())),
-            None => named(&data.dev, data.dev_rows)?,
+            None => read(Split::Dev)?.map(dataset),
         };
         Ok(Self {
             train: reader.dataset(train, fingerprint),
             dev: dev.expect("invariant: divide draws dev where no file is named"),
-            test: named(&data.test, data.test_rows)?,
+            test: read(Split::Test)?.map(dataset),
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::Wrong;
+use crate::superglue::SuperGlue;
 
 /// `[data]`: files relative to the task file's folder.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -19,6 +20,8 @@ pub struct Data {
     /// Rows to report on.
     #[serde(default, deserialize_with = "one_or_many")]
     pub test: Vec<PathBuf>,
+    /// The task of SuperGLUE whose original files these are.
+    pub superglue: Option<SuperGlue>,
     /// The files' format, where their names do not tell it.
     pub format: Option<Format>,
     /// The key of a row that holds the label or the target text.
@@ -82,6 +85,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf
 
 impl Data {
     pub(super) fn check(&self) -> Result<(), Wrong> {
+        self.check_superglue()?;
         let rows = [
             ("data.train_rows", self.train_rows),
             ("data.dev_rows", self.dev_rows),
@@ -110,6 +114,20 @@ impl Data {
                 }
                 _ => Ok(()),
             },
+        }
+    }
+
+    /// Whether nothing else says what the benchmark says.
+    fn check_superglue(&self) -> Result<(), Wrong> {
+        let remedy = "leave it out, because data.superglue tells how rows are read";
+        match self {
+            Self { superglue: None, .. } => Ok(()),
+            Self { label, .. } if *label != default_label() => Err(Wrong::new("data.label", label, remedy)),
+            Self { group: Some(group), .. } => Err(Wrong::new("data.group", group, remedy)),
+            Self { format: Some(format), .. } if *format != Format::Jsonl => {
+                Err(Wrong::new("data.format", format, remedy))
+            }
+            Self { .. } => Ok(()),
         }
     }
 

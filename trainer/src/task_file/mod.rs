@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xprompt::prompt::{OutputSpec, TaskSpec};
 
+use crate::superglue::SuperGlue;
+
 /// Why a task file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskFileError {
@@ -68,6 +70,7 @@ pub struct TaskFile {
     /// Where the labelled rows are.
     pub data: Data,
     /// What makes a row into a prediction.
+    #[serde(default)]
     pub task: Task,
     /// Stage one: prompt tuning.
     #[serde(default)]
@@ -98,6 +101,7 @@ impl TaskFile {
             .map_err(|source| TaskFileError::Read { path: path.to_owned(), source })?;
         let mut file: Self = toml::from_str(&text)
             .map_err(|error| TaskFileError::Parse { path: path.to_owned(), reason: error.to_string() })?;
+        file.task.complete(file.data.superglue.map(SuperGlue::preset));
         let wrong = |wrong| TaskFileError::Setting { path: path.to_owned(), wrong };
         let sections = [
             file.data.check(),
@@ -124,7 +128,7 @@ impl TaskFile {
             None => OutputSpec::Labels { labels: self.task.labels.clone() },
         };
         TaskSpec {
-            template: self.task.template.clone(),
+            template: self.task.template().into(),
             output,
             max_input_tokens: self.task.max_input_tokens,
             keep: self.task.keep.clone(),
@@ -175,6 +179,37 @@ mod tests {
         assert_eq!(weighted.task.metrics(), [Metric::MacroF1]);
         let weights = weighted.task.class_weights.unwrap().resolve(&weighted.task.labels, &[1, 1]);
         assert_eq!(weights, [0.5, 1.5]);
+    }
+
+    #[test]
+    fn a_benchmark_fills_in_what_the_task_file_leaves_out() {
+        let data = "[data]\nsuperglue = 'cb'\ntrain = 'train.jsonl'\ndev = 'val.jsonl'\n";
+        let silent = parse(data).unwrap();
+        assert_eq!(silent.spec().template, "cb hypothesis: {hypothesis} premise: {premise}");
+        assert_eq!(silent.task.labels[2].words, "neutral");
+        assert_eq!(silent.task.metrics()[0], Metric::MeanAccuracyMacroF1);
+        let own = parse(&format!(
+            "{data}[task]\ntemplate = '{{premise}} So {{hypothesis}}?'\nlabels = [{{ name = 'entailment', words = \
+             'yes' }}, {{ name = 'contradiction', words = 'no' }}, {{ name = 'neutral', words = 'maybe' }}]\n\
+             metrics = ['accuracy']\nmax_input_tokens = 99\n"
+        ))
+        .unwrap();
+        assert_eq!(own.spec().template, "{premise} So {hypothesis}?");
+        assert_eq!((own.task.labels[2].words.as_str(), own.spec().max_input_tokens), ("maybe", 99));
+        assert_eq!(own.task.metrics(), [Metric::Accuracy]);
+    }
+
+    #[test]
+    fn a_benchmark_tells_label_and_group_itself() {
+        for (setting, words) in [
+            ("label = 'answer'", "data.label is \"answer\"; leave it out"),
+            ("group = 'idx'", "data.group is \"idx\"; leave it out"),
+            ("format = 'csv'", "data.format is Csv; leave it out"),
+        ] {
+            let error = parse(&format!("[data]\nsuperglue = 'rte'\ntrain = 'train.jsonl'\n{setting}\n"));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

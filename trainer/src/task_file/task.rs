@@ -1,47 +1,74 @@
 //! `[task]`: what makes a row into a prediction, and what it is measured by.
 
 use serde::{Deserialize, Serialize};
-use xprompt::prompt::Label;
+use xprompt::prompt::{Label, OutputSpec};
 
 use super::{ClassWeights, Wrong};
 use crate::metric::Metric;
+use crate::superglue::Preset;
 
-/// `[task]`.
+/// `[task]`. Where it is silent about a task of [`SuperGlue`](crate::superglue::SuperGlue), the benchmark's preset
+/// holds.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Task {
-    /// The text that the model reads, with the row's fields in braces.
-    #[serde(default = "default_template")]
-    pub template: String,
+    /// The text that the model reads, with the row's fields in braces; see [`template`](Self::template).
+    template: Option<String>,
     /// The labels and their words; none for free text.
-    #[serde(default)]
     pub labels: Vec<Label>,
     /// Longest generated answer in tokens, for free text.
     pub max_new_tokens: Option<usize>,
     /// Longest text in tokens; longer rows are cut.
-    #[serde(default = "default_max_input_tokens")]
     pub max_input_tokens: usize,
     /// Fields that are kept whole where a row is cut: others lose tokens at their ends, the longest first.
-    #[serde(default)]
     pub keep: Vec<String>,
     /// What the task is measured by; see [`metrics`](Self::metrics) for what holds where none is named.
-    #[serde(default)]
     metrics: Vec<Metric>,
     /// How much the examples of each label count in the loss; all the same by default.
     pub class_weights: Option<ClassWeights>,
 }
 
-fn default_template() -> String {
-    "{text}".into()
-}
-
-fn default_max_input_tokens() -> usize {
-    512
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            template: None,
+            labels: Vec::new(),
+            max_new_tokens: None,
+            max_input_tokens: 512,
+            keep: Vec::new(),
+            metrics: Vec::new(),
+            class_weights: None,
+        }
+    }
 }
 
 // === impl Task ===
 
 impl Task {
+    /// Fills in what the task file leaves out.
+    pub(super) fn complete(&mut self, preset: Option<Preset>) {
+        let template = preset.as_ref().map_or("{text}", |preset| preset.template);
+        self.template.get_or_insert_with(|| template.into());
+        let Some(preset) = preset else { return };
+        if self.labels.is_empty() && self.max_new_tokens.is_none() {
+            match preset.output {
+                OutputSpec::Labels { labels } => self.labels = labels,
+                OutputSpec::Text { max_new_tokens } => self.max_new_tokens = Some(max_new_tokens),
+            }
+        }
+        if self.metrics.is_empty() {
+            let of_labels = !self.labels.is_empty();
+            self.metrics = preset.metrics.to_vec();
+            self.metrics.retain(|metric| metric.is_for_labels() == of_labels);
+        }
+    }
+
+    /// The text that the model reads, with the row's fields in braces.
+    #[must_use]
+    pub fn template(&self) -> &str {
+        self.template.as_deref().unwrap_or_default()
+    }
+
     pub(super) fn check(&self) -> Result<(), Wrong> {
         match (self.labels.len(), self.max_new_tokens) {
             (0 | 1, None) => {

@@ -16,6 +16,8 @@
 //! | [`metric`] | what a task is measured by |
 //! | [`method`] | the whole method |
 //! | [`summary`] | what a run found, as a file |
+//! | [`report`] | what a run found, as a page |
+//! | [`inspect`] | a prompt file, as text for a terminal |
 //! | [`setup`] | the loaded model that all of it works on |
 //! | [`progress`] | what a person sees meanwhile |
 
@@ -24,11 +26,13 @@ pub mod data;
 pub mod evaluate;
 pub mod importance;
 pub mod initialize;
+pub mod inspect;
 pub mod method;
 pub mod metric;
 pub mod optimizer;
 pub mod plan;
 pub mod progress;
+pub mod report;
 pub mod setup;
 pub mod summary;
 pub mod task_file;

@@ -1,7 +1,5 @@
 //! `xprompt-trainer`: the command line.
 
-mod inspect;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,10 +11,10 @@ use xprompt::prompt::{Limits, PromptFile, write_atomically};
 use xprompt::t5::{Checkpoint, graphs};
 use xprompt_trainer::data::Reader;
 use xprompt_trainer::evaluate::Evaluator;
-use xprompt_trainer::method;
 use xprompt_trainer::progress::Progress;
 use xprompt_trainer::setup::Setup;
 use xprompt_trainer::task_file::TaskFile;
+use xprompt_trainer::{inspect, method, report};
 
 /// Tunes, prunes and rewinds soft prompts (XPrompts) for a frozen T5.
 #[derive(Debug, Parser)]
@@ -34,6 +32,8 @@ enum Command {
     Run(Run),
     /// Measures a prompt on labelled rows, with the server's own scoring.
     Eval(Eval),
+    /// Writes a run's report: one HTML file with tables, charts and a verdict, to be opened in any browser.
+    Report(Report),
     /// Shows what a prompt file holds: task, history, and which tokens and pieces are left.
     Inspect(Inspect),
     /// Writes one of the model's graphs to an ONNX file, to be looked at with any ONNX viewer.
@@ -88,6 +88,15 @@ struct Eval {
 }
 
 #[derive(Debug, Args)]
+struct Report {
+    /// The run's folder, or its summary.json.
+    run: PathBuf,
+    /// The HTML file; by default report.html in the run's folder, or the summary's name with .html.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Inspect {
     /// The prompt file.
     prompt: PathBuf,
@@ -126,6 +135,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Eval(args) => eval(&args),
+        Command::Report(args) => write_report(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Graph(args) => graph(&args),
     };
@@ -204,6 +214,18 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
     if data.truncated > 0 {
         println!("  {} rows were cut to {} tokens", data.truncated, spec.max_input_tokens);
     }
+    Ok(())
+}
+
+fn write_report(args: &Report) -> anyhow::Result<()> {
+    let summary = report::read(&args.run)?;
+    let html = report::html(&summary);
+    let out = args.out.clone().unwrap_or_else(|| report::place(&args.run));
+    write_atomically(&out, html.as_bytes()).with_context(|| out.display().to_string())?;
+    for sentence in report::verdict(&summary) {
+        println!("{sentence}");
+    }
+    println!("{}: {} kB", out.display(), html.len() / 1000);
     Ok(())
 }
 

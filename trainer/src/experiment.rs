@@ -30,6 +30,8 @@ pub struct Experiment {
     pub seeds: Vec<u64>,
     /// Where the results go. Of one task right there, of several into a folder each.
     pub out: PathBuf,
+    /// The command line that asked for it.
+    pub command: String,
 }
 
 /// Runs an experiment, or goes on with it where it was interrupted. Returns the summaries, by task.
@@ -64,7 +66,7 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
     for (task, ((records, measured), lines)) in tasks.iter().zip(each) {
         let by_seed: Vec<_> =
             lines.iter().zip(records).zip(measured).map(|((line, r), m)| (line.seed, r, m)).collect();
-        let summary = summarize(&lab, task, &by_seed);
+        let summary = summarize(&lab, task, &by_seed, &experiment.command);
         for seed in &summary.seeds {
             for arm in &seed.arms {
                 lab.log(&Event::stage_recorded(&task.name, seed.seed, arm, &summary.metrics))?;

@@ -61,13 +61,19 @@ pub fn measure(lab: &mut Lab<'_>, lines: &[Line<'_>], records: &[Record]) -> Res
 
 /// The summary of one task from its lines.
 #[must_use]
-pub fn summarize(lab: &Lab<'_>, task: &TaskData, seeds: &[(u64, &Record, &Measured)]) -> Summary {
+pub fn summarize(
+    lab: &Lab<'_>,
+    task: &TaskData,
+    seeds: &[(u64, &Record, &Measured)],
+    command: &str,
+) -> Summary {
     let values = Judge::new(task).values(seeds);
     let setup = lab.setup;
     let seed_summaries = seeds.iter().zip(&values);
     Summary {
         format: FORMAT,
         producer: PRODUCER.into(),
+        command: command.to_owned(),
         name: task.name.clone(),
         task: task.spec.clone(),
         settings: serde_json::to_value(&task.file).unwrap_or_default(),
@@ -164,6 +170,7 @@ fn table(task: &TaskData, seeds: &[(u64, &Record, &Measured)], values: &[Vec<Val
                 values: (0..task.metrics.len()).map(|metric| over_seeds(&of(a, metric))).collect(),
                 over_tuned: over("tuned"),
                 over_continued: over("continued"),
+                over_random: over("random_mask"),
             }
         });
         ArmOverSeeds {
@@ -171,6 +178,7 @@ fn table(task: &TaskData, seeds: &[(u64, &Record, &Measured)], values: &[Vec<Val
             tokens: mean(|arm| arm.prompt.kept_token_count()),
             pieces: mean(|arm| arm.prompt.kept_piece_count()),
             parameters: mean(|arm| arm.prompt.parameters()),
+            bytes: mean(|arm| bytes(&arm.prompt)),
             steps: mean(|arm| arm.steps),
             splits: splits.collect(),
         }

@@ -1,76 +1,254 @@
-//! A prompt file as text for a terminal.
+//! A prompt file as text for a terminal: what it is for, its history as a table, importance of its tokens as bars
+//! and a map of their pieces.
 
 use std::fmt::Write as _;
 
-use xprompt::prompt::{OutputSpec, PromptFile};
+use serde_json::{Map, Value};
+use xprompt::prompt::{Label, OutputSpec, PromptFile, Stage};
+
+use crate::report::label;
+use crate::report::number::{bytes, count, decimal, decimals_of, percent, plain_spaces};
 
 /// Shades of importance, from least to most.
 const SHADES: [char; 4] = ['░', '▒', '▓', '█'];
 
-/// What a prompt file holds, with a picture of its tokens and pieces.
-pub(crate) fn describe(file: &PromptFile, version: &str) -> String {
+/// Eighths of a character that a bar ends with.
+const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/// Characters of the longest bar.
+const BAR: usize = 20;
+
+/// What a prompt file holds. Characters that would move a terminal's cursor are shown as escapes.
+#[must_use]
+pub fn describe(file: &PromptFile, version: &str) -> String {
+    let mut text = facts(file, version);
+    if !file.manifest.history.is_empty() {
+        text.push('\n');
+        text.push_str(&history(&file.manifest.history));
+    }
+    text.push('\n');
+    text.push_str(&picture(file));
+    plain_spaces(&text)
+}
+
+fn facts(file: &PromptFile, version: &str) -> String {
     let (m, p) = (&file.manifest, &file.prompt);
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        // writing to a string does not fail
-        let _ = writeln!(text, "{name:<12} {value}");
+    let share = |part: usize, whole: usize| {
+        let (part, whole) = (part as f64, whole as f64);
+        format!("{} of {} ({} %)", count(part), count(whole), decimal(100.0 * part / whole, 0))
     };
-    line("version", version.to_owned());
-    line("base model", format!("{} ({})", m.base_model.name, m.base_model.fingerprint));
-    line("template", m.task.template.clone());
-    match &m.task.output {
+    let answers = match &m.task.output {
         OutputSpec::Labels { labels } => {
-            let label = |label: &xprompt::prompt::Label| {
+            let shown = |label: &Label| {
                 if label.name == label.words {
                     label.name.clone()
                 } else {
                     format!("{} ({:?})", label.name, label.words)
                 }
             };
-            line("labels", labels.iter().map(label).collect::<Vec<_>>().join(", "));
+            ("labels", labels.iter().map(shown).collect::<Vec<_>>().join(", "))
         }
-        OutputSpec::Text { max_new_tokens } => {
-            line("answers", format!("text of up to {max_new_tokens} tokens"));
-        }
-    }
-    let percent = |part: usize, whole: usize| {
-        format!("{part} of {whole} ({:.0} %)", 100.0 * part as f64 / whole as f64)
+        OutputSpec::Text { max_new_tokens } => ("answers", format!("text of up to {max_new_tokens} tokens")),
     };
-    line("tokens", percent(p.kept_token_count(), p.tokens()));
-    line("pieces", percent(p.kept_piece_count(), p.piece_mask().len()));
-    line("parameters", p.parameters().to_string());
-    for stage in &m.history {
-        let metric = |split: &serde_json::Map<String, serde_json::Value>| {
-            split.iter().next().map_or("-".into(), |(name, value)| {
-                format!("{name} {:.1} %", 100.0 * value.as_f64().unwrap_or(f64::NAN))
-            })
-        };
-        let (dev, test) = (metric(&stage.dev), metric(&stage.test));
-        line(
-            &stage.name,
-            format!("dev {dev}, test {test}, {} tokens, {} pieces", stage.tokens, stage.pieces),
-        );
+    let data =
+        m.data.iter().map(|source| format!("{} {} ({})", source.split, source.rows, source.fingerprint));
+    let lines = [
+        ("version", version.to_owned()),
+        ("producer", m.producer.clone()),
+        ("base model", format!("{} ({})", m.base_model.name, m.base_model.fingerprint)),
+        ("tokenizer", format!("{} ({})", m.tokenizer.name, m.tokenizer.fingerprint)),
+        ("data", data.collect::<Vec<_>>().join(", ")),
+        ("seed", m.seed.to_string()),
+        ("template", m.task.template.clone()),
+        answers,
+        ("tokens", share(p.kept_token_count(), p.tokens())),
+        ("pieces", share(p.kept_piece_count(), p.piece_mask().len())),
+        ("parameters", share(p.parameters(), p.tokens() * p.d_model())),
+        ("values", bytes(4.0 * p.parameters() as f64)),
+    ];
+    let mut text = String::new();
+    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(text, "{name:<12} {}", plain(value));
     }
-    text.push_str(&picture(file));
     text
 }
 
-/// One line a token, one character a piece: shaded by importance where it is known, a dot where it is pruned.
-fn picture(file: &PromptFile) -> String {
-    let p = &file.prompt;
-    let mut text = String::from("\npieces of each token (darker: more important, dot: pruned)\n");
-    let most = file.piece_importance.iter().flatten().copied().fold(0.0f32, f32::max);
-    for (token, mask) in p.piece_mask().chunks(p.pieces()).enumerate() {
-        let shade = |(piece, &kept): (usize, &bool)| match (&file.piece_importance, kept) {
-            (_, false) => '·',
-            (Some(scores), true) if most > 0.0 => {
-                let share = scores[token * p.pieces() + piece] / most;
-                SHADES[((share * SHADES.len() as f32) as usize).min(SHADES.len() - 1)]
-            }
-            _ => SHADES[SHADES.len() - 1],
-        };
-        let pieces: String = mask.iter().enumerate().map(shade).collect();
-        let _ = writeln!(text, "  {token:>3} {pieces}");
+/// The history as a table with aligned numbers.
+fn history(stages: &[Stage]) -> String {
+    let mut rows =
+        vec![["history", "tokens", "pieces", "parameters", "steps", "dev", "test"].map(str::to_owned)];
+    rows.extend(stages.iter().map(|stage| {
+        let name = label::arm(&stage.name).title;
+        let ratio = stage.ratio.map_or(String::new(), |ratio| format!(" ({} %)", decimal(100.0 * ratio, 0)));
+        [
+            plain(&format!("{name}{ratio}")),
+            count(stage.tokens as f64),
+            count(stage.pieces as f64),
+            count(stage.parameters as f64),
+            count(stage.steps as f64),
+            metric(&stage.dev),
+            metric(&stage.test),
+        ]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 7] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let _ = write!(text, "{:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(widths).skip(1) {
+            let _ = write!(text, "  {cell:>width$}");
+        }
+        text.push('\n');
     }
     text
+}
+
+/// The first metric of a split.
+fn metric(split: &Map<String, Value>) -> String {
+    split.iter().next().map_or("-".into(), |(name, value)| {
+        let value = value.as_f64().map_or("-".into(), percent);
+        plain(&format!("{} {value}{}", label::metric_in_sentence(name), label::unit(name)))
+    })
+}
+
+/// One line a token: its importance as a bar, and its pieces, shaded by importance where that is known.
+fn picture(file: &PromptFile) -> String {
+    let p = &file.prompt;
+    let most = |scores: &Option<Vec<f32>>| scores.iter().flatten().copied().fold(0.0f32, f32::max);
+    let (most_of_tokens, most_of_pieces) = (most(&file.token_importance), most(&file.piece_importance));
+    let decimals = decimals_of(f64::from(most_of_tokens));
+    let mut text = match &file.token_importance {
+        Some(_) => format!("token  {:<width$}", "importance", width = BAR + 13),
+        None => "token  ".to_owned(),
+    };
+    text.push_str("pieces (darker: more important, dot: pruned)\n");
+    for (token, mask) in p.piece_mask().chunks(p.pieces()).enumerate() {
+        let _ = write!(text, "{:>5}  ", token + 1);
+        if let Some(scores) = &file.token_importance {
+            let score = scores[token];
+            let _ = write!(
+                text,
+                "{:<BAR$} {:>10}  ",
+                bar(score / most_of_tokens),
+                decimal(f64::from(score), decimals)
+            );
+        }
+        let shade = |(piece, &kept): (usize, &bool)| match (&file.piece_importance, kept) {
+            (_, false) => '·',
+            (Some(scores), true) if most_of_pieces > 0.0 => {
+                let share = scores[token * p.pieces() + piece] / most_of_pieces;
+                SHADES[((share * SHADES.len() as f32) as usize).min(SHADES.len() - 1)]
+            }
+            (_, true) => SHADES[SHADES.len() - 1],
+        };
+        let pieces: String = mask.iter().enumerate().map(shade).collect();
+        let _ = writeln!(text, "{pieces}");
+    }
+    text
+}
+
+/// A bar of a share of [`BAR`] characters, to an eighth of a character.
+fn bar(share: f32) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * (8 * BAR) as f32).round() as usize;
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// The text without control characters: a foreign file must not be able to steer the terminal.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for c in text.chars() {
+        if c.is_control() {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use xprompt::prompt::{FORMAT, Fingerprint, Manifest, Prompt, TaskSpec};
+
+    use super::*;
+
+    fn file() -> PromptFile {
+        let stage = |name: &str, tokens, ratio, accuracy: f64| Stage {
+            name: name.into(),
+            tokens,
+            pieces: 4 * tokens,
+            parameters: 32 * tokens,
+            ratio,
+            steps: 1200,
+            dev: json!({"accuracy": accuracy}).as_object().cloned().unwrap_or_default(),
+            test: Map::new(),
+        };
+        let id = Fingerprint { name: "t5-nano".into(), fingerprint: "4f1c09d27be8a365".into() };
+        let manifest = Manifest {
+            format: FORMAT,
+            producer: "xprompt-trainer 0.1.0".into(),
+            tokens: 3,
+            pieces: 4,
+            d_model: 32,
+            base_model: id.clone(),
+            tokenizer: id,
+            task: TaskSpec {
+                template: "review: {text}\u{1b}[2J".into(),
+                output: OutputSpec::Text { max_new_tokens: 8 },
+                max_input_tokens: 64,
+                keep: Vec::new(),
+            },
+            history: vec![stage("tuned", 3, None, 0.815), stage("token_pruned", 2, Some(0.3), 0.79)],
+            seed: 42,
+            data: Vec::new(),
+            golden: Vec::new(),
+        };
+        let mask = [true, false, true, true, false, false, false, false, true, true, false, false];
+        PromptFile {
+            manifest,
+            prompt: Prompt::dense(32, 4, vec![0.5; 96]).masked(&mask),
+            token_importance: Some(vec![0.04, 0.0, 0.01]),
+            piece_importance: Some(vec![0.4, 0.0, 0.1, 0.2, 0.0, 0.0, 0.0, 0.0, 0.3, 0.05, 0.0, 0.0]),
+        }
+    }
+
+    #[test]
+    fn importance_is_a_bar_and_pieces_are_a_map() {
+        let shown = describe(&file(), "0123456789abcdef");
+        let lines: Vec<&str> = shown.lines().rev().take(4).collect();
+        let full = "█".repeat(BAR);
+        assert_eq!(lines[2], format!("    1  {full}     0.0400  █·▒▓"));
+        assert_eq!(lines[1], format!("    2  {:<BAR$}     0.0000  ····", ""));
+        assert_eq!(lines[0], format!("    3  {:<BAR$}     0.0100  █░··", "█████"));
+    }
+
+    #[test]
+    fn history_is_a_table_with_aligned_numbers() {
+        let shown = describe(&file(), "0123456789abcdef");
+        let at = shown.lines().position(|line| line.starts_with("history")).unwrap();
+        let rows: Vec<&str> = shown.lines().skip(at).take(3).collect();
+        assert_eq!(
+            rows,
+            [
+                "history               tokens  pieces  parameters  steps              dev  test",
+                "Prompt tuning              3      12          96   1200  accuracy 81.5 %     -",
+                "Tokens pruned (30 %)       2       8          64   1200  accuracy 79.0 %     -",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_foreign_file_cannot_steer_the_terminal() {
+        let shown = describe(&file(), "0123456789abcdef");
+        assert!(shown.contains("review: {text}\\u{1b}[2J"), "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_prompt_without_scores_still_shows_its_pieces() {
+        let file = PromptFile { token_importance: None, piece_importance: None, ..file() };
+        let shown = describe(&file, "0123456789abcdef");
+        assert!(shown.ends_with("    1  █·██\n    2  ····\n    3  ██··\n"), "{shown}");
+    }
 }

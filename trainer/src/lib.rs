@@ -18,6 +18,7 @@
 //! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
 //! | [`superglue`] | the benchmark's files: rows, presets, submissions |
 //! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
+//! | [`report`], [`inspect`] | what a run found, as a page; a prompt file, for a terminal |
 
 pub mod batches;
 pub mod check;
@@ -30,6 +31,7 @@ pub mod findings;
 pub mod folder;
 pub mod importance;
 pub mod initialize;
+pub mod inspect;
 pub mod lab;
 pub mod line;
 pub mod log;
@@ -39,6 +41,7 @@ pub mod optimizer;
 pub mod plan;
 pub mod progress;
 pub mod race;
+pub mod report;
 pub mod setup;
 pub mod statistics;
 pub mod summary;

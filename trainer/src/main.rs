@@ -1,6 +1,5 @@
 //! `xprompt-trainer`: the command line.
 
-mod inspect;
 mod table;
 
 use std::io::IsTerminal as _;
@@ -23,6 +22,7 @@ use xprompt_trainer::metric::Metric;
 use xprompt_trainer::progress::Progress;
 use xprompt_trainer::setup::{Options, Setup};
 use xprompt_trainer::task_file::{Controls, TaskFile};
+use xprompt_trainer::{inspect, report};
 
 /// Tunes, prunes and rewinds soft prompts (XPrompts) for a frozen T5.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ enum Command {
     Check(Check),
     /// Measures a prompt on labelled rows, with the server's own scoring.
     Eval(Eval),
+    /// Writes a run's report: one HTML file with tables, charts and a verdict, to be opened in any browser.
+    Report(Report),
     /// Shows what a prompt file holds: task, history, and which tokens and pieces are left.
     Inspect(Inspect),
     /// Writes one of the model's graphs to an ONNX file, to be looked at with any ONNX viewer.
@@ -132,6 +134,15 @@ struct Eval {
 }
 
 #[derive(Debug, Args)]
+struct Report {
+    /// The run's folder, or its summary.json.
+    run: PathBuf,
+    /// The HTML file; by default report.html in the run's folder, or the summary's name with .html.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct Inspect {
     /// The prompt file.
     prompt: PathBuf,
@@ -174,6 +185,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Eval(args) => eval(&args),
+        Command::Report(args) => write_report(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Graph(args) => graph(&args),
     };
@@ -216,7 +228,8 @@ fn run(args: &Run) -> anyhow::Result<()> {
     let mut setup = args.model.load()?;
     let progress = Progress::default();
     progress.line(&format!("{:<22} {} on {}", "model", setup.base.model.name, setup.device(),));
-    let experiment = Experiment { tasks, seeds: args.seeds.clone(), out: args.out.clone() };
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    let experiment = Experiment { tasks, seeds: args.seeds.clone(), out: args.out.clone(), command };
     let summaries = experiment::run(&mut setup, &experiment, progress)?;
     summaries.iter().for_each(|summary| print!("{}", table::of(summary)));
     Ok(())
@@ -282,6 +295,18 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
     if data.truncated > 0 {
         println!("  {} rows were cut to {} tokens", data.truncated, spec.max_input_tokens);
     }
+    Ok(())
+}
+
+fn write_report(args: &Report) -> anyhow::Result<()> {
+    let summary = report::read(&args.run)?;
+    let html = report::html(&summary);
+    let out = args.out.clone().unwrap_or_else(|| report::place(&args.run));
+    write_atomically(&out, html.as_bytes()).with_context(|| out.display().to_string())?;
+    for sentence in report::verdict(&summary) {
+        println!("{sentence}");
+    }
+    println!("{}: {} kB", out.display(), html.len() / 1000);
     Ok(())
 }
 

@@ -14,6 +14,8 @@ pub struct Summary {
     pub format: u32,
     /// The program and its version.
     pub producer: String,
+    /// The command line that asked for the run.
+    pub command: String,
     /// The task's name: the stem of its file.
     pub name: String,
     /// What makes a text into a prediction.
@@ -177,6 +179,8 @@ pub struct Trial {
 /// The tuned prompt with some tokens masked, not retrained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Masking {
+    /// The part of the data that it was measured on: `test`, `report` or `choose`.
+    pub split: String,
     /// How many tokens were masked.
     pub masked: usize,
     /// The first metric with the tokens of lowest importance masked.
@@ -198,6 +202,8 @@ pub struct ArmOverSeeds {
     pub pieces: f64,
     /// Mean number of values left.
     pub parameters: f64,
+    /// Mean number of bytes of its prompt file's tensors.
+    pub bytes: f64,
     /// Mean number of optimizer steps.
     pub steps: f64,
     /// By split, and there in the order of [`Summary::metrics`].
@@ -215,6 +221,8 @@ pub struct SplitOverSeeds {
     pub over_tuned: Option<Estimate>,
     /// The first metric less that of the `continued` arm (the unmasked continuation), likewise.
     pub over_continued: Option<Estimate>,
+    /// The first metric less that of the `random_mask` arm, likewise; none if there is no such arm.
+    pub over_random: Option<Estimate>,
 }
 
 /// A value over seeds.

@@ -92,7 +92,7 @@ fn events(out: &Path) -> Vec<Value> {
 fn summary_without_times(out: &Path) -> Value {
     let mut summary: Value =
         serde_json::from_str(&std::fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
-    for key in ["times", "seconds"] {
+    for key in ["command", "times", "seconds"] {
         summary.as_object_mut().unwrap().remove(key);
     }
     summary

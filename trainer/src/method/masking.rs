@@ -14,7 +14,7 @@ use crate::summary::Masking;
 /// Draws of random tokens for each number of masked ones.
 const DRAWS: usize = 3;
 
-/// Measures the masks of each line whose task asks for it, on its largest part that nothing was chosen by.
+/// Measures the masks of each line whose task asks for it, on the last part of its data.
 pub(super) fn run(
     lab: &mut Lab<'_>,
     lines: &[Line<'_>],
@@ -52,8 +52,8 @@ fn measure(lab: &mut Lab<'_>, line: &Line<'_>, known: &Known) -> Result<Vec<Mask
             prompts.push(tuned.masked(&kept.collect::<Vec<_>>()));
         }
     }
-    let examples = [&task.test, &task.report, &task.choose].into_iter().find(|set| !set.is_empty());
-    let examples = examples.map_or(&[][..], Vec::as_slice);
+    // the last part is one that nothing was chosen by, where there is one
+    let (split, examples) = task.measured().last().unwrap_or(("choose", &task.choose));
     let jobs: Vec<Job<'_>> =
         prompts.iter().map(|prompt| Job { rows: prompt.rows(), answers: &task.answers, examples }).collect();
     let predictions = lab.evaluator.predictions(&jobs)?;
@@ -62,6 +62,7 @@ fn measure(lab: &mut Lab<'_>, line: &Line<'_>, known: &Known) -> Result<Vec<Mask
     let each = masked.into_iter().zip(values.chunks(2 + DRAWS));
     Ok(each
         .map(|(masked, values)| Masking {
+            split: split.to_owned(),
             masked,
             lowest: values[0],
             highest: values[1],

@@ -47,8 +47,8 @@ pub struct Lengths {
     pub over: usize,
 }
 
-/// Signs the tokenizer lacks that are named.
-const SIGNS: usize = 5;
+/// Characters the tokenizer lacks that are named.
+const CHARACTERS: usize = 5;
 
 /// Examines splits one after the other, train first.
 pub(super) struct Examiner<'a> {
@@ -95,7 +95,7 @@ impl<'a> Examiner<'a> {
                 self.findings.row(Severity::Warning, &row.place, None, "the input also occurs in train");
             }
         }
-        self.unknown_signs(rows);
+        self.unknown_characters(rows);
         let mut target_tokens = Vec::new();
         for row in rows {
             self.fields(row);
@@ -236,22 +236,21 @@ impl<'a> Examiner<'a> {
         Some(tokens)
     }
 
-    fn unknown_signs(&mut self, rows: &[Entry]) {
+    fn unknown_characters(&mut self, rows: &[Entry]) {
         let Some(unknown) = self.tokenizer.unknown() else { return };
-        let (mut signs, mut places) = (BTreeSet::new(), Vec::new());
+        let (mut found, mut places) = (BTreeSet::new(), Vec::new());
         for row in rows.iter().filter(|row| row.example.source.contains(&unknown)) {
             places.push(&row.place);
-            if signs.len() < SIGNS {
-                let is_unknown = |sign: &char| {
-                    self.tokenizer.words(&sign.to_string()).is_ok_and(|ids| ids.contains(&unknown))
-                };
-                signs.extend(self.input(row).chars().filter(is_unknown));
+            if found.len() < CHARACTERS {
+                let is_unknown =
+                    |c: &char| self.tokenizer.words(&c.to_string()).is_ok_and(|ids| ids.contains(&unknown));
+                found.extend(self.input(row).chars().filter(is_unknown));
             }
         }
-        let signs: Vec<String> = signs.iter().take(SIGNS).map(|sign| format!("{sign:?}")).collect();
+        let found: Vec<String> = found.iter().take(CHARACTERS).map(|c| format!("{c:?}")).collect();
         let message = format!(
-            "signs that the tokenizer does not know ({}); the model reads all of them as the same",
-            signs.join(", ")
+            "characters that the tokenizer does not know ({}); the model reads all of them as the same",
+            found.join(", ")
         );
         for place in places {
             self.findings.row(Severity::Warning, place, None, &message);

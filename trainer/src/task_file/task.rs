@@ -26,7 +26,7 @@ pub struct Task {
     pub keep: Vec<String>,
     /// What the task is measured by; see [`metrics`](Self::metrics) for what holds where none is named.
     #[serde(default)]
-    pub metrics: Vec<Metric>,
+    metrics: Vec<Metric>,
     /// How much the examples of each label count in the loss; all the same by default.
     pub class_weights: Option<ClassWeights>,
 }

@@ -20,8 +20,10 @@ pub(super) fn expand(purpose: Purpose, row: &Fields<'_>) -> Result<Vec<FlatRow>,
             ("entities".into(), entities.as_str().into()),
             ("passage".into(), sentences(text).into()),
         ]);
-        let id = json!({"passage": number, "query": query.number("idx")?});
-        let flat = FlatRow { fields, accepted: answers.clone(), group: None, id };
+        let query_number = query.number("idx")?;
+        let id = json!({"passage": number, "query": query_number});
+        let group = Some(format!("{number}/{query_number}"));
+        let flat = FlatRow { fields, accepted: answers.clone(), group, id };
         let targets = match purpose {
             Purpose::Train => answers.len().max(1),
             Purpose::Evaluate => 1,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use xprompt::prompt::{FORMAT, Manifest, Prompt, PromptFile, TaskSpec};
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
+use xprompt_trainer::check::{Problem, check};
 use xprompt_trainer::data::{Example, Sets, Target};
 use xprompt_trainer::setup::{Options, Setup};
 use xprompt_trainer::superglue::SuperGlue;
@@ -102,6 +103,22 @@ fn what_is_wrong_with_a_row_is_said_with_its_line() {
     );
     let renamed = wrong(&rows.replace("\"premise\": \"Mona", "\"text\": \"Mona"));
     assert!(renamed.contains("train.jsonl:2: field \"premise\" is missing"), "{renamed}");
+}
+
+#[test]
+fn several_right_answers_to_a_query_are_no_contradiction() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("task.toml");
+    std::fs::write(folder.path().join("train.jsonl"), labelled("record", 1)).unwrap();
+    std::fs::write(folder.path().join("val.jsonl"), labelled("wsc", 2)).unwrap();
+    for (task, file) in [("record", "train.jsonl"), ("wsc", "val.jsonl")] {
+        let settings = format!("[data]\nsuperglue = '{task}'\ntrain = '{file}'\ndev = '{file}'\n");
+        std::fs::write(&path, settings).unwrap();
+        let config = Config::read(&root().join("models/t5-nano")).unwrap();
+        let report = check(&path, &tokenizer(), &config);
+        let contradiction = |problem: &Problem| problem.message.contains("another answer");
+        assert!(!report.splits.is_empty() && !report.problems.iter().any(contradiction), "{task}");
+    }
 }
 
 // --- the command line ---

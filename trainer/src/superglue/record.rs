@@ -44,7 +44,9 @@ fn entities(text: &str, passage: &Fields<'_>) -> Result<String, String> {
     for entity in passage.objects("entities")? {
         let (start, end) = (entity.number("start")?, entity.number("end")?);
         let name = chars.get(start..=end.min(chars.len()));
-        let name = name.ok_or_else(|| entity.wrong("end", &format!("is {end}; the text ends before it")))?;
+        let name = name.ok_or_else(|| {
+            entity.wrong("end", &format!("is {end}; it has to be a place in the text from {start} on"))
+        })?;
         names.insert(name.iter().collect::<String>());
     }
     Ok(names.into_iter().collect::<Vec<_>>().join(", "))

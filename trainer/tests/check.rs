@@ -112,7 +112,7 @@ fn what_is_lost_is_a_warning_and_the_status_stays_0() {
         "warning train.jsonl:3: an earlier row has the same input and another answer; correct one of them",
         "warning train.jsonl:4: the field \"text\" is empty",
         "warning train.jsonl:5: the text is longer than task.max_input_tokens (24): its end is lost; raise the limit",
-        "warning train.jsonl:6: signs that the tokenizer does not know ('☃', '字', '漢');",
+        "warning train.jsonl:6: characters that the tokenizer does not know ('☃', '字', '漢');",
         "warning train.jsonl: no row of train has the label mixed; it cannot be learnt",
         "warning dev.jsonl:1: the input also occurs in train",
         "warning test.tsv:2: the value of \"text\" is in quotes, which are part of the text in TSV; leave them out",

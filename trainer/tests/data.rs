@@ -386,3 +386,31 @@ fn a_prompt_file_names_kept_fields_only_where_there_are_any() {
     let kept = TaskSpec { keep: vec!["text".into()], ..spec };
     assert_eq!(serde_json::to_value(&kept).unwrap()["keep"], json!(["text"]));
 }
+
+// --- the reference ---
+
+/// The fenced block that follows a heading of `docs/task-file.md`.
+fn block_after(heading: &str) -> String {
+    let text = std::fs::read_to_string(root().join("docs/task-file.md")).unwrap();
+    let rest = text.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
+    let block = rest.split("```").nth(1).unwrap();
+    block.split_once('\n').unwrap().1.to_owned()
+}
+
+#[test]
+fn the_examples_of_the_reference_are_read_as_it_says() {
+    let task = block_after("## A complete example");
+    let folder = folder(&[("task.toml", task.as_bytes())]);
+    let file = TaskFile::read(&folder.path().join("task.toml")).unwrap();
+    let spec = file.spec();
+    let read_block = |heading: &str, name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, block_after(heading)).unwrap();
+        read(&spec, &[path], None).unwrap().examples
+    };
+    let [jsonl, csv, tsv] = [("**JSONL**", "a.jsonl"), ("**CSV**", "a.csv"), ("**TSV**", "a.tsv")]
+        .map(|(heading, name)| read_block(heading, name));
+    assert_eq!((jsonl.len(), &jsonl[1]), (2, &csv[1]));
+    assert_eq!(csv[0].input["text"], tsv[0].input["text"]);
+    assert_eq!((&csv[0].target, &tsv[0].target), (&Target::Label(1), &Target::Label(1)));
+}

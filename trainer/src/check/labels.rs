@@ -47,7 +47,7 @@ pub(super) fn check(
     for (label, (_, ids)) in labels.iter().zip(&tokens) {
         if tokenizer.unknown().is_some_and(|unknown| ids.contains(&unknown)) {
             let message = format!(
-                "the words {:?} of label {:?} hold signs that the tokenizer does not know; use others",
+                "the words {:?} of label {:?} hold characters that the tokenizer does not know; use others",
                 label.words, label.name
             );
             findings.file(Severity::Warning, file, Some("task.labels"), &message);

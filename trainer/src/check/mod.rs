@@ -137,7 +137,7 @@ impl Report {
             None => (None, None),
         };
         let is_drawn = drawn.is_some();
-        let mut examiner = Examiner::new(task, &reader, tokenizer, findings);
+        let mut examiner = Examiner::new(&task.data, &spec, &reader, tokenizer, findings);
         for (split, rows) in [(Split::Train, &train), (Split::Dev, &drawn.or(dev)), (Split::Test, &test)] {
             if let Some(rows) = rows {
                 let drawn = is_drawn && split == Split::Dev;

@@ -8,10 +8,12 @@ use super::{Lengths, Report, Severity, Shown, SplitReport};
 const WIDTH: usize = 100;
 /// Labels that are listed.
 const LABELS: usize = 20;
-/// Signs of a long text that are shown of its beginning, and half as many of its end.
+/// Characters of a long text that are shown of its beginning, and half as many of its end.
 const HEAD: usize = 400;
-/// Signs of the longest bar.
-const BAR: f64 = 20.0;
+/// Characters of a name in a table.
+const NAME: usize = 28;
+/// Characters of the longest bar.
+const BAR: f64 = 16.0;
 
 /// Whether and how words are set off.
 #[derive(Clone, Copy)]
@@ -85,8 +87,10 @@ impl Report {
         for &label in order.iter().take(LABELS) {
             let report = &self.labels[label];
             let tokens = if report.tokens == 1 { "token" } else { "tokens" };
-            let mut line =
-                vec![report.name.clone(), format!("{:?}, {} {tokens}", report.words, report.tokens)];
+            let mut line = vec![
+                clipped(&report.name),
+                format!("{}, {} {tokens}", clipped(&format!("{:?}", report.words)), report.tokens),
+            ];
             for split in &self.splits {
                 let rows = count(split, label);
                 line.push(thousands(rows));
@@ -103,7 +107,7 @@ impl Report {
             let (most, least) =
                 (count(&self.splits[0], rest[0]), count(&self.splits[0], rest[rest.len() - 1]));
             let name = self.splits[0].split.name();
-            let range = if most == least { most.to_string() } else { format!("{most} to {least}") };
+            let range = if most == least { most.to_string() } else { format!("{least} to {most}") };
             text += &format!("  and {} more labels with {range} rows of {name} each\n", rest.len());
         }
         text
@@ -186,15 +190,23 @@ fn aligned(table: &[Vec<String>], left: &[usize]) -> String {
 
 /// A text of which only the beginning and the end are left if it is long.
 fn beginning_and_end(text: &str) -> String {
-    let signs: Vec<char> = text.chars().collect();
-    if signs.len() <= 2 * HEAD {
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() <= 2 * HEAD {
         return text.to_owned();
     }
-    let (head, tail) = (&signs[..HEAD], &signs[signs.len() - HEAD / 2..]);
+    let (head, tail) = (&characters[..HEAD], &characters[characters.len() - HEAD / 2..]);
     format!("{} [...] {}", head.iter().collect::<String>(), tail.iter().collect::<String>())
 }
 
-/// Words in lines of at most [`WIDTH`] signs, each after `indent`.
+/// A name that is not too long for a table.
+fn clipped(name: &str) -> String {
+    if name.chars().count() <= NAME {
+        return name.to_owned();
+    }
+    name.chars().take(NAME - 1).chain(['…']).collect()
+}
+
+/// Words in lines of at most [`WIDTH`] characters, each after `indent`.
 fn wrapped(text: &str, indent: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {

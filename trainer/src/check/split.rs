@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use xprompt::prompt::{OutputSpec, TaskSpec};
 use xprompt::task::Tokenizer;
 
 use super::problem::{Findings, Severity};
 use crate::data::{Entry, Example, Reader, Split, Target};
-use crate::task_file::{Format, TaskFile};
+use crate::task_file::{Data, Format};
 
 /// A split in numbers.
 #[derive(Clone, Debug, Serialize)]
@@ -47,12 +48,13 @@ pub struct Lengths {
     pub over: usize,
 }
 
-/// Signs the tokenizer lacks that are named.
-const SIGNS: usize = 5;
+/// Characters the tokenizer lacks that are named.
+const CHARACTERS: usize = 5;
 
 /// Examines splits one after the other, train first.
 pub(super) struct Examiner<'a> {
-    task: &'a TaskFile,
+    data: &'a Data,
+    spec: &'a TaskSpec,
     reader: &'a Reader<'a>,
     tokenizer: &'a Tokenizer,
     findings: &'a mut Findings,
@@ -75,12 +77,13 @@ impl Lengths {
 
 impl<'a> Examiner<'a> {
     pub(super) fn new(
-        task: &'a TaskFile,
+        data: &'a Data,
+        spec: &'a TaskSpec,
         reader: &'a Reader<'a>,
         tokenizer: &'a Tokenizer,
         findings: &'a mut Findings,
     ) -> Self {
-        Self { task, reader, tokenizer, findings, train: HashSet::new() }
+        Self { data, spec, reader, tokenizer, findings, train: HashSet::new() }
     }
 
     /// A split's rows that are used, at least one.
@@ -95,14 +98,14 @@ impl<'a> Examiner<'a> {
                 self.findings.row(Severity::Warning, &row.place, None, "the input also occurs in train");
             }
         }
-        self.unknown_signs(rows);
+        self.unknown_characters(rows);
         let mut target_tokens = Vec::new();
         for row in rows {
             self.fields(row);
             self.too_long(row);
             target_tokens.extend(self.target(row));
         }
-        let (files, _) = if drawn { Split::Train } else { split }.files(&self.task.data);
+        let (files, _) = if drawn { Split::Train } else { split }.files(self.data);
         let limit = self.reader.form().limit();
         SplitReport {
             split,
@@ -110,7 +113,7 @@ impl<'a> Examiner<'a> {
             drawn,
             rows: rows.len(),
             tokens: Lengths::of(rows.iter().map(|row| row.tokens).collect(), limit),
-            target_tokens: self.task.task.max_new_tokens.map(|limit| Lengths::of(target_tokens, limit)),
+            target_tokens: self.answer_limit().map(|limit| Lengths::of(target_tokens, limit)),
             labels: self.balance(rows),
         }
     }
@@ -144,24 +147,32 @@ impl<'a> Examiner<'a> {
     }
 
     fn balance(&self, rows: &[Entry]) -> Map<String, Value> {
+        let OutputSpec::Labels { labels } = &self.spec.output else { return Map::new() };
         let count =
             |label: usize| rows.iter().filter(|row| row.example.target == Target::Label(label)).count();
-        let labels = self.task.task.labels.iter().enumerate();
-        labels.map(|(i, label)| (label.name.clone(), count(i).into())).collect()
+        labels.iter().enumerate().map(|(i, label)| (label.name.clone(), count(i).into())).collect()
+    }
+
+    /// Longest answer in tokens; none for labels.
+    fn answer_limit(&self) -> Option<usize> {
+        match self.spec.output {
+            OutputSpec::Labels { .. } => None,
+            OutputSpec::Text { max_new_tokens } => Some(max_new_tokens),
+        }
     }
 
     fn unseen_labels(&mut self, rows: &[Entry]) {
         let balance = self.balance(rows);
         let unseen: Vec<&str> =
             balance.iter().filter(|(_, count)| **count == 0).map(|(name, _)| name.as_str()).collect();
-        if let Some(file) = self.task.data.train.first().filter(|_| !unseen.is_empty()) {
+        if let Some(file) = self.data.train.first().filter(|_| !unseen.is_empty()) {
             let message = format!("no row of train has the label {}; it cannot be learnt", unseen.join(", "));
-            self.findings.file(Severity::Warning, file, Some(&self.task.data.label), &message);
+            self.findings.file(Severity::Warning, file, Some(&self.data.label), &message);
         }
     }
 
     fn fields(&mut self, row: &Entry) {
-        let format = self.task.data.format.or_else(|| Format::of(&row.place.path));
+        let format = self.data.format.or_else(|| Format::of(&row.place.path));
         let fields = self.reader.form().template().fields();
         for (field, value) in fields.iter().zip(self.values(row)) {
             let message = if value.trim().is_empty() {
@@ -186,7 +197,7 @@ impl<'a> Examiner<'a> {
         if row.tokens <= limit {
             return;
         }
-        let keep = &self.task.task.keep;
+        let keep = &self.spec.keep;
         let message = if keep.is_empty() {
             let or = match self.reader.form().template().fields() {
                 [_] => "",
@@ -212,7 +223,7 @@ impl<'a> Examiner<'a> {
     /// Whether the text is still too long without the fields that may be cut.
     fn kept_alone(&self, row: &Entry) -> bool {
         let form = self.reader.form();
-        let keep = &self.task.task.keep;
+        let keep = &self.spec.keep;
         let fields = form.template().fields().iter().zip(self.values(row));
         let kept: Vec<String> =
             fields.map(|(field, value)| if keep.contains(field) { value } else { String::new() }).collect();
@@ -224,11 +235,11 @@ impl<'a> Examiner<'a> {
     fn target(&mut self, row: &Entry) -> Option<usize> {
         let Target::Text { text, .. } = &row.example.target else { return None };
         let tokens = self.tokenizer.words(text).map_or(0, |ids| ids.len()) + 1;
-        let key = Some(self.task.data.label.as_str());
+        let key = Some(self.data.label.as_str());
         if text.trim().is_empty() {
             self.findings.row(Severity::Warning, &row.place, key, "the target text is empty");
         }
-        let limit = self.task.task.max_new_tokens.unwrap_or(usize::MAX);
+        let limit = self.answer_limit().unwrap_or(usize::MAX);
         if tokens > limit {
             let message = format!(
                 "the target text takes more than task.max_new_tokens ({limit}) with its end token, and is \
@@ -239,22 +250,21 @@ impl<'a> Examiner<'a> {
         Some(tokens)
     }
 
-    fn unknown_signs(&mut self, rows: &[Entry]) {
+    fn unknown_characters(&mut self, rows: &[Entry]) {
         let Some(unknown) = self.tokenizer.unknown() else { return };
-        let (mut signs, mut places) = (BTreeSet::new(), Vec::new());
+        let (mut found, mut places) = (BTreeSet::new(), Vec::new());
         for row in rows.iter().filter(|row| row.example.source.contains(&unknown)) {
             places.push(&row.place);
-            if signs.len() < SIGNS {
-                let is_unknown = |sign: &char| {
-                    self.tokenizer.words(&sign.to_string()).is_ok_and(|ids| ids.contains(&unknown))
-                };
-                signs.extend(self.input(row).chars().filter(is_unknown));
+            if found.len() < CHARACTERS {
+                let is_unknown =
+                    |c: &char| self.tokenizer.words(&c.to_string()).is_ok_and(|ids| ids.contains(&unknown));
+                found.extend(self.input(row).chars().filter(is_unknown));
             }
         }
-        let signs: Vec<String> = signs.iter().take(SIGNS).map(|sign| format!("{sign:?}")).collect();
+        let found: Vec<String> = found.iter().take(CHARACTERS).map(|c| format!("{c:?}")).collect();
         let message = format!(
-            "signs that the tokenizer does not know ({}); the model reads all of them as the same",
-            signs.join(", ")
+            "characters that the tokenizer does not know ({}); the model reads all of them as the same",
+            found.join(", ")
         );
         for place in places {
             self.findings.row(Severity::Warning, place, None, &message);

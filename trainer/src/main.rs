@@ -15,12 +15,13 @@ use xprompt::runtime::Device;
 use xprompt::t5::{Checkpoint, Config, graphs};
 use xprompt::task::Tokenizer;
 use xprompt_trainer::check;
-use xprompt_trainer::data::{Files, Reader};
+use xprompt_trainer::data::{Files, Reader, Rows};
 use xprompt_trainer::evaluate::Job;
 use xprompt_trainer::experiment::{self, Experiment};
 use xprompt_trainer::metric::Metric;
 use xprompt_trainer::progress::Progress;
 use xprompt_trainer::setup::{Options, Setup};
+use xprompt_trainer::superglue::SuperGlue;
 use xprompt_trainer::task_file::{Controls, TaskFile};
 use xprompt_trainer::{inspect, report};
 
@@ -123,6 +124,13 @@ struct Eval {
     /// The key of a row that holds the label or the target text.
     #[arg(long, value_name = "KEY", default_value = "label")]
     label: String,
+    /// The task of SuperGLUE whose original file the rows are: boolq, cb, copa, multirc, record, rte, wic, wsc,
+    /// wsc_labels. It is measured as the benchmark does.
+    #[arg(long, value_name = "TASK", value_parser = benchmark, conflicts_with = "label")]
+    superglue: Option<SuperGlue>,
+    /// Writes what the prompt answers, in the benchmark's submission format, instead of measuring; rows need no labels.
+    #[arg(long, value_name = "FILE", requires = "superglue", conflicts_with = "json")]
+    submission: Option<PathBuf>,
     /// Use only the first rows.
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
@@ -175,6 +183,10 @@ struct GraphCommand {
     /// Hugging Face folder of the frozen T5.
     #[arg(long, env = "XPROMPT_MODEL", value_name = "DIR", default_value = "models/t5-nano")]
     model: PathBuf,
+}
+
+fn benchmark(name: &str) -> Result<SuperGlue, serde_json::Error> {
+    serde_json::from_value(name.into())
 }
 
 fn main() -> ExitCode {
@@ -261,16 +273,29 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
     let config = setup.model.config();
     let answers = Answers::new(&spec.output, &setup.tokenizer, config)?;
     let reader = Reader::new(spec, &args.label, &setup.tokenizer, config.eos_token_id)?;
+    let reader = reader.benchmark(args.superglue);
+    let reader = if args.submission.is_some() { reader.unlabelled() } else { reader };
     let files = Files { paths: std::slice::from_ref(&args.data), format: None };
     let data = reader.read(files, args.rows)?;
     let job = Job { rows: file.prompt.rows(), answers: &answers, examples: &data.examples };
     let predictions = setup.evaluator().predictions(&[job])?.remove(0);
-    let (wanted, classes) = match &answers {
-        Answers::Labels { names, .. } => (vec![Metric::Accuracy, Metric::MacroF1], names.len()),
-        Answers::Text { .. } => (vec![Metric::ExactMatch], 0),
+    if let (Some(benchmark), Some(out)) = (args.superglue, &args.submission) {
+        let originals = Rows::read(files, &[], args.rows).rows.into_iter();
+        let originals: Vec<Map<String, Value>> =
+            originals.map(|row| row.map(|row| row.values)).collect::<Result<_, _>>()?;
+        let said: Vec<&str> = predictions.iter().map(|prediction| prediction.words(&answers)).collect();
+        let lines = benchmark.submission(&originals, &said).map_err(anyhow::Error::msg)?;
+        write_atomically(out, lines.as_bytes()).with_context(|| out.display().to_string())?;
+        println!("{}: {} predictions in {} lines", out.display(), said.len(), lines.lines().count());
+        return Ok(());
+    }
+    let (wanted, classes): (&[Metric], _) = match &answers {
+        Answers::Labels { names, .. } => (&[Metric::Accuracy, Metric::MacroF1], names.len()),
+        Answers::Text { .. } => (&[Metric::ExactMatch], 0),
     };
+    let wanted = args.superglue.map_or(wanted, |benchmark| benchmark.preset().metrics);
     let metrics: Map<String, Value> = wanted
-        .into_iter()
+        .iter()
         .map(|metric| {
             let judged = metric.judge(&predictions, &data.examples, classes);
             (metric.name().to_owned(), json!(judged.value()))

@@ -249,7 +249,7 @@ fn a_wrong_row_names_the_field() {
             "record",
             "/passage/entities/2/end",
             json!(9999),
-            "\"passage.entities[2].end\" is 9999; the text ends",
+            "\"passage.entities[2].end\" is 9999; it has to be a place",
         ),
         ("record", "/qas/0/query", json!(1.5), "field \"qas[0].query\" is 1.5; it has to be a text"),
         (

@@ -117,8 +117,8 @@ impl Report {
             }
             OutputSpec::Text { max_new_tokens } => self.max_new_tokens = Some(*max_new_tokens),
         }
-        let reader = match Reader::new(&spec, &task.data.label, tokenizer, config.eos_token_id) {
-            Ok(reader) => reader.grouped(task.data.group.as_deref()),
+        let reader = match Reader::of(&task.data, &spec, tokenizer, config.eos_token_id) {
+            Ok(reader) => reader,
             Err(error) => {
                 return findings.file(Severity::Error, &self.task, Some("task.template"), &error.to_string());
             }
@@ -186,7 +186,7 @@ impl Report {
 fn rows(reader: &Reader<'_>, task: &TaskFile, split: Split, findings: &mut Findings) -> Option<Vec<Entry>> {
     let (files, limit) = split.files(&task.data);
     let first = files.paths.first()?;
-    let rows = reader.rows(files, limit);
+    let rows = reader.rows(files, limit, split.purpose());
     if rows.rows.is_empty() {
         findings.data(&DataError::empty(files), first);
         return None;

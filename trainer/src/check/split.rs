@@ -9,7 +9,7 @@ use xprompt::prompt::{OutputSpec, TaskSpec};
 use xprompt::task::Tokenizer;
 
 use super::problem::{Findings, Severity};
-use crate::data::{Entry, Reader, Split, Target};
+use crate::data::{Entry, Example, Reader, Split, Target};
 use crate::task_file::{Data, Format};
 
 /// A split in numbers.
@@ -128,18 +128,21 @@ impl<'a> Examiner<'a> {
     }
 
     fn repetitions(&mut self, rows: &[Entry], inputs: &[String]) {
-        let mut first: HashMap<&str, &Target> = HashMap::new();
-        for (row, input) in rows.iter().zip(inputs) {
-            let target = &row.example.target;
+        let mut first: HashMap<&str, &Example> = HashMap::new();
+        for (Entry { example, place, .. }, input) in rows.iter().zip(inputs) {
             let message = match first.get(input.as_str()) {
                 None => {
-                    first.insert(input, target);
+                    first.insert(input, example);
                     continue;
                 }
-                Some(&earlier) if earlier == target => "the row repeats an earlier one; leave it out",
+                Some(earlier) if earlier.target == example.target => {
+                    "the row repeats an earlier one; leave it out"
+                }
+                // rows that list what counts as right may differ in what they name first
+                Some(earlier) if !(earlier.accepted.is_empty() && example.accepted.is_empty()) => continue,
                 Some(_) => "an earlier row has the same input and another answer; correct one of them",
             };
-            self.findings.row(Severity::Warning, &row.place, None, message);
+            self.findings.row(Severity::Warning, place, None, message);
         }
     }
 

@@ -62,7 +62,7 @@ impl Table<'_> {
             return malformed(format!("the row has {got} values, the header has {want} columns; {remedy}"));
         }
         let values = columns.iter().cloned().zip(values.into_iter().map(Value::String)).collect();
-        Ok(Row { place, values })
+        Ok(Row::new(place, values))
     }
 
     fn values(&self, record: &ByteRecord) -> Result<Vec<String>, DataError> {

@@ -14,7 +14,7 @@ pub(super) fn rows(file: &File<'_>, text: &[u8]) -> Vec<Result<Row, DataError>> 
 fn row(file: &File<'_>, number: usize, line: &[u8]) -> Result<Row, DataError> {
     let place = file.line(number);
     let values = object(line).map_err(|reason| DataError::Malformed { place: place.clone(), reason })?;
-    Ok(Row { place, values })
+    Ok(Row::new(place, values))
 }
 
 fn object(line: &[u8]) -> Result<Map<String, Value>, String> {

@@ -30,7 +30,7 @@ fn read(file: &File<'_>, bytes: Bytes) -> Result<Vec<Result<Row, DataError>>, Da
             Ok(row) => {
                 let values: Map<String, Value> =
                     row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect();
-                read.push(Ok(Row { place, values }));
+                read.push(Ok(Row::new(place, values)));
             }
             Err(error) => {
                 // what follows a page that cannot be read cannot be read either

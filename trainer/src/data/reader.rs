@@ -7,6 +7,8 @@ use xprompt::prompt::{Label, OutputSpec, TaskSpec};
 use xprompt::task::{InputForm, TemplateError, Tokenizer};
 
 use super::{DataError, Dataset, Example, Files, Place, Row, Rows, Target};
+use crate::superglue::{Purpose, SuperGlue};
+use crate::task_file::Data;
 
 /// An example, where it comes from, and how long it was.
 #[derive(Clone, Debug)]
@@ -27,8 +29,9 @@ const NAMED: usize = 20;
 pub struct Reader<'a> {
     form: InputForm,
     spec: &'a TaskSpec,
-    label: &'a str,
+    label: Option<&'a str>,
     group: Option<&'a str>,
+    benchmark: Option<SuperGlue>,
     tokenizer: &'a Tokenizer,
     eos: u32,
 }
@@ -47,21 +50,41 @@ impl<'a> Reader<'a> {
         eos: u32,
     ) -> Result<Self, TemplateError> {
         let form = InputForm::new(&spec.template, &spec.keep, spec.max_input_tokens)?;
-        Ok(Self { form, spec, label, group: None, tokenizer, eos })
+        Ok(Self { form, spec, label: Some(label), group: None, benchmark: None, tokenizer, eos })
     }
 
-    /// The same reader for rows of which those that agree under the key `group` belong together.
+    /// A reader for the rows that `[data]` names.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of(
+        data: &'a Data,
+        spec: &'a TaskSpec,
+        tokenizer: &'a Tokenizer,
+        eos: u32,
+    ) -> Result<Self, TemplateError> {
+        let reader = Self::new(spec, &data.label, tokenizer, eos)?;
+        Ok(Self { group: data.group.as_deref(), benchmark: data.superglue, ..reader })
+    }
+
+    /// The same reader for the original files of a benchmark.
     #[must_use]
-    pub fn grouped(self, group: Option<&'a str>) -> Self {
-        Self { group, ..self }
+    pub fn benchmark(self, benchmark: Option<SuperGlue>) -> Self {
+        Self { benchmark, ..self }
     }
 
-    /// Reads files, the first `limit` rows of them if given.
+    /// The same reader for rows that are only to be answered: the examples' targets are empty.
+    #[must_use]
+    pub fn unlabelled(self) -> Self {
+        Self { label: None, ..self }
+    }
+
+    /// Reads files to evaluate on, the first `limit` rows of them if given.
     ///
     /// # Errors
     /// If a file cannot be read or a row does not fit the task; the error names file and line.
     pub fn read(&self, files: Files<'_>, limit: Option<usize>) -> Result<Dataset, DataError> {
-        let rows = self.rows(files, limit);
+        let rows = self.rows(files, limit, Purpose::Evaluate);
         let fingerprint = rows.fingerprint.clone();
         let entries: Vec<Entry> = self.entries(rows).collect::<Result<_, _>>()?;
         if entries.is_empty() {
@@ -71,10 +94,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The rows of files, the first `limit` of them if given; tables have to have the columns that the task needs.
+    /// The purpose matters to a benchmark's files alone.
     #[must_use]
-    pub fn rows(&self, files: Files<'_>, limit: Option<usize>) -> Rows {
+    pub fn rows(&self, files: Files<'_>, limit: Option<usize>, purpose: Purpose) -> Rows {
+        if let Some(benchmark) = self.benchmark {
+            return Rows::read(files, &[], limit).expanded(benchmark, purpose);
+        }
         let fields = self.form.template().fields().iter().map(String::as_str);
-        let needs: Vec<&str> = fields.chain([self.label]).chain(self.group).collect();
+        let needs: Vec<&str> = fields.chain(self.label).chain(self.group).collect();
         Rows::read(files, &needs, limit)
     }
 
@@ -105,7 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&self, row: Row, groups: &mut HashMap<String, usize>) -> Result<Entry, Vec<DataError>> {
-        let Row { place, values } = row;
+        let Row { place, values, accepted: told, group: of } = row;
         let template = self.form.template();
         let mut wrong = Vec::new();
         let mut texts = Vec::with_capacity(template.fields().len());
@@ -116,27 +143,35 @@ impl<'a> Reader<'a> {
             }
         }
         let target = self.target(&values, &place).map_err(|error| wrong.push(error));
-        let group = self.group.map(|key| self.group_of(key, &values, &place, groups)).transpose();
+        let group = match (of, self.group) {
+            (Some(name), _) => Ok(Some(name)),
+            (None, Some(key)) => group_under(key, &values, &place).map(Some),
+            (None, None) => Ok(None),
+        };
         let group = group.map_err(|error| wrong.push(error));
-        let (Ok((target, accepted)), Ok(group), true) = (target, group, wrong.is_empty()) else {
+        let (Ok((target, listed)), Ok(group), true) = (target, group, wrong.is_empty()) else {
             return Err(wrong);
         };
         let (source, tokens) =
             self.form.source(&texts, self.tokenizer).map_err(|error| vec![error.into()])?;
         let input = template.fields().iter().map(|field| (field.clone(), values[field].clone())).collect();
+        let next = groups.len();
+        let group = group.map(|name| *groups.entry(name).or_insert(next));
+        let accepted = if told.is_empty() { listed } else { told };
         Ok(Entry { example: Example { input, source, target, accepted, group }, place, tokens })
     }
 
     /// The target, and the accepted texts where a row holds a list of them, of which the first is the target.
     fn target(&self, row: &Map<String, Value>, place: &Place) -> Result<(Target, Vec<String>), DataError> {
-        let value = row.get(self.label);
+        let Some(key) = self.label else { return Ok((self.no_target(), Vec::new())) };
+        let value = row.get(key);
         match &self.spec.output {
             OutputSpec::Labels { labels } => {
                 let text = value.and_then(text);
                 let known = labels.iter().position(|label| Some(&label.name) == text.as_ref());
                 let label = known.ok_or_else(|| DataError::Label {
                     place: place.clone(),
-                    key: self.label.into(),
+                    key: key.into(),
                     got: value.map_or("missing".into(), Value::to_string),
                     labels: some_names(labels),
                 })?;
@@ -148,7 +183,7 @@ impl<'a> Reader<'a> {
                     _ => Some(Vec::new()),
                 };
                 let first = accepted.as_ref().and_then(|texts| texts.first().cloned());
-                let missing = || DataError::Target { place: place.clone(), key: self.label.into() };
+                let missing = || DataError::Target { place: place.clone(), key: key.into() };
                 let text = first.or_else(|| value.and_then(text)).ok_or_else(missing)?;
                 let mut tokens = self.tokenizer.words(&text)?;
                 tokens.truncate(max_new_tokens.saturating_sub(1));
@@ -158,18 +193,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn group_of(
-        &self,
-        key: &str,
-        row: &Map<String, Value>,
-        place: &Place,
-        groups: &mut HashMap<String, usize>,
-    ) -> Result<usize, DataError> {
-        let missing = || DataError::Group { place: place.clone(), key: key.into() };
-        let name = row.get(key).and_then(text).ok_or_else(missing)?;
-        let next = groups.len();
-        Ok(*groups.entry(name).or_insert(next))
+    fn no_target(&self) -> Target {
+        match self.spec.output {
+            OutputSpec::Labels { .. } => Target::Label(0),
+            OutputSpec::Text { .. } => Target::Text { tokens: vec![self.eos], text: String::new() },
+        }
     }
+}
+
+fn group_under(key: &str, row: &Map<String, Value>, place: &Place) -> Result<String, DataError> {
+    let missing = || DataError::Group { place: place.clone(), key: key.into() };
+    row.get(key).and_then(text).ok_or_else(missing)
 }
 
 /// The labels' names, of very many the first.

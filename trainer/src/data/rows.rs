@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use xprompt::fingerprint;
 
 use super::{DataError, Place, csv, jsonl, parquet};
+use crate::superglue::{FlatRow, Purpose, SuperGlue};
 use crate::task_file::Format;
 
 /// Where the rows of a split are.
@@ -26,6 +27,10 @@ pub struct Row {
     pub place: Place,
     /// Its values by key or column.
     pub values: Map<String, Value>,
+    /// Answers of a text task that count as right, where its file's layout tells them.
+    pub accepted: Vec<String>,
+    /// What it shares with the rows it belongs to, where its file's layout tells it.
+    pub group: Option<String>,
 }
 
 /// The rows of a split, each whole or with what is wrong.
@@ -35,6 +40,14 @@ pub struct Rows {
     pub rows: Vec<Result<Row, DataError>>,
     /// SHA-256 of the files' bytes one after the other, 16 hexadecimal digits.
     pub fingerprint: String,
+}
+
+// === impl Row ===
+
+impl Row {
+    pub(super) fn new(place: Place, values: Map<String, Value>) -> Self {
+        Self { place, values, accepted: Vec::new(), group: None }
+    }
 }
 
 // === impl Rows ===
@@ -57,6 +70,22 @@ impl Rows {
             }
         }
         Self { rows, fingerprint: fingerprint::of_parts(contents.iter().map(|bytes| &bytes[..])) }
+    }
+
+    /// The flat rows that rows of a benchmark's files stand for.
+    #[must_use]
+    pub fn expanded(self, benchmark: SuperGlue, purpose: Purpose) -> Self {
+        let expand = |Row { place, values, .. }: Row| match benchmark.expand(purpose, &values) {
+            Ok(rows) => rows
+                .into_iter()
+                .map(|FlatRow { fields: values, accepted, group, .. }| {
+                    Ok(Row { place: place.clone(), values, accepted, group })
+                })
+                .collect(),
+            Err(reason) => vec![Err(DataError::Malformed { place, reason })],
+        };
+        let rows = self.rows.into_iter().flat_map(|row| row.map_or_else(|error| vec![Err(error)], expand));
+        Self { rows: rows.collect(), fingerprint: self.fingerprint }
     }
 }
 

@@ -7,6 +7,7 @@ use xprompt::prompt::{DataSource, TaskSpec};
 use xprompt::task::Tokenizer;
 
 use super::{DataError, Dataset, Entry, Files, Reader, divide};
+use crate::superglue::Purpose;
 use crate::task_file::Data;
 
 /// The examples of a task, by what they are for.
@@ -45,6 +46,15 @@ impl Split {
         }
     }
 
+    /// What rows of a benchmark are expanded for.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Train => Purpose::Train,
+            Self::Dev | Self::Test => Purpose::Evaluate,
+        }
+    }
+
     /// The files that `[data]` names for it, none if it names none, and how many rows of them are wanted.
     #[must_use]
     pub fn files(self, data: &Data) -> (Files<'_>, Option<usize>) {
@@ -65,13 +75,13 @@ impl Sets {
     /// # Errors
     /// If the template is malformed, a file cannot be read, a row does not fit the task, or there are too few rows.
     pub fn read(data: &Data, spec: &TaskSpec, tokenizer: &Tokenizer, eos: u32) -> Result<Self, DataError> {
-        let reader = Reader::new(spec, &data.label, tokenizer, eos)?.grouped(data.group.as_deref());
+        let reader = Reader::of(data, spec, tokenizer, eos)?;
         let read = |split: Split| {
             let (files, limit) = split.files(data);
             if files.paths.is_empty() {
                 return Ok(None);
             }
-            let rows = reader.rows(files, limit);
+            let rows = reader.rows(files, limit, split.purpose());
             let fingerprint = rows.fingerprint.clone();
             let entries: Vec<Entry> = reader.entries(rows).collect::<Result<_, _>>()?;
             if entries.is_empty() { Err(DataError::empty(files)) } else { Ok(Some((entries, fingerprint))) }

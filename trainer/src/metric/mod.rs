@@ -11,6 +11,7 @@ pub use judged::Judged;
 pub use referent::is_referent;
 
 use serde::{Deserialize, Serialize};
+use xprompt::engine::Answers;
 
 use crate::data::{Example, Target};
 use judged::Case;
@@ -56,6 +57,20 @@ pub enum Metric {
     /// WSC: whether the text names the candidate, [`is_referent`], compared with whether it should. It should if the
     /// target is an accepted answer.
     Wsc,
+}
+
+// === impl Prediction ===
+
+impl Prediction {
+    /// The label's name, or the text.
+    #[must_use]
+    pub fn words<'a>(&'a self, answers: &'a Answers) -> &'a str {
+        match (self, answers) {
+            (&Self::Label(label), Answers::Labels { names, .. }) => &names[label],
+            (Self::Label(_), Answers::Text { .. }) => "",
+            (Self::Text(text), _) => text,
+        }
+    }
 }
 
 // === impl Metric ===

@@ -62,7 +62,7 @@ pub struct FlatRow {
     /// Answers that count as right; none means that only the target does. A candidate of WSC that is wrong is the
     /// target of its row, but not accepted.
     pub accepted: Vec<String>,
-    /// What belongs together: the answers to one question share it.
+    /// What belongs together: the answers to one question share it, and the rows of one query.
     pub group: Option<String>,
     /// The row's `idx`, as TensorFlow Datasets gives it; null if the original has none.
     pub id: Value,

@@ -20,8 +20,10 @@ pub(super) fn expand(purpose: Purpose, row: &Fields<'_>) -> Result<Vec<FlatRow>,
             ("entities".into(), entities.as_str().into()),
             ("passage".into(), sentences(text).into()),
         ]);
-        let id = json!({"passage": number, "query": query.number("idx")?});
-        let flat = FlatRow { fields, accepted: answers.clone(), group: None, id };
+        let query_number = query.number("idx")?;
+        let id = json!({"passage": number, "query": query_number});
+        let group = Some(format!("{number}/{query_number}"));
+        let flat = FlatRow { fields, accepted: answers.clone(), group, id };
         let targets = match purpose {
             Purpose::Train => answers.len().max(1),
             Purpose::Evaluate => 1,
@@ -42,7 +44,9 @@ fn entities(text: &str, passage: &Fields<'_>) -> Result<String, String> {
     for entity in passage.objects("entities")? {
         let (start, end) = (entity.number("start")?, entity.number("end")?);
         let name = chars.get(start..=end.min(chars.len()));
-        let name = name.ok_or_else(|| entity.wrong("end", &format!("is {end}; the text ends before it")))?;
+        let name = name.ok_or_else(|| {
+            entity.wrong("end", &format!("is {end}; it has to be a place in the text from {start} on"))
+        })?;
         names.insert(name.iter().collect::<String>());
     }
     Ok(names.into_iter().collect::<Vec<_>>().join(", "))

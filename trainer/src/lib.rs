@@ -14,7 +14,7 @@
 //! | [`race`] | candidates that tune side by side, each kept at its best |
 //! | [`lab`], [`folder`] | tools of an experiment; what it keeps so that it can go on |
 //! | [`log`], [`progress`] | what a program and what a person sees meanwhile |
-//! | [`line`], [`method`] | one task with one seed; the whole method and its controls over many |
+//! | [`mod@line`], [`method`] | one task with one seed; the whole method and its controls over many |
 //! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
 //! | [`superglue`] | the benchmark's files: rows, presets, submissions |
 //! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |

@@ -1,7 +1,7 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup demo test lint fixtures baseline load
+.PHONY: help setup demo test lint fixtures baseline load search
 
 help: ## Lists the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,3 +38,7 @@ load: setup ## Measures the server under load with wrk (Debian package), beside 
 	@$(PYTHON) scripts/setup.py data
 	cargo build --release --locked --workspace --bins
 	@$(PYTHON) scripts/load.py
+
+search: setup ## Measures a full search of pruning ratios: one after the other, side by side, with halving
+	@$(PYTHON) scripts/setup.py data
+	cargo bench --locked -p xprompt-trainer --bench search

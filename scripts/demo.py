@@ -2,7 +2,8 @@
 """The main job, end to end: train an XPrompt, serve it beside another task, swap it under load, scrape metrics.
 
 Run by `make demo`, which sets everything up first. Standard library only. Everything it makes lies in .cache/demo;
-a prompt that was trained by the same task file and program is not trained again.
+a prompt that was trained by the same task file and program is not trained again, and a training that was stopped goes
+on where it stood.
 """
 import hashlib
 import json
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import urllib.error
@@ -49,31 +51,56 @@ def rows(data: str, count: int) -> list[dict[str, str]]:
 
 
 def train() -> Path:
-    """Trains the demo's prompt, unless the same recipe was trained before."""
+    """Trains the demo's prompt; what was trained by the same recipe before is not trained again. Returns the folder."""
     task = ROOT / "scripts/demo.toml"
-    out = DEMO / "tweet-sentiment"
-    stamp = out / "made-by"
+    out, stamp = DEMO / "tweet-sentiment", DEMO / "tweet-sentiment.made-by"
     recipe = hashlib.sha256(task.read_bytes() + TRAINER.read_bytes()).hexdigest()
-    prompt = out / "prompt.safetensors"
-    if prompt.exists() and stamp.exists() and stamp.read_text() == recipe:
-        say(f"already trained: {prompt.relative_to(ROOT)} (remove it to train again)")
-        return prompt
+    if not stamp.exists() or stamp.read_text() != recipe:
+        shutil.rmtree(out, ignore_errors=True)
+        stamp.write_text(recipe)
+    if (out / "summary.json").exists():
+        say(f"trained before: {out.relative_to(ROOT)} (remove it to train again)")
+        return out
+    # a run that was stopped goes on where it stood; the table that it prints is shown below in a shorter form
     command = [TRAINER, "run", task, "--model", MODEL, "--out", out]
-    if subprocess.run(command, check=False).returncode != 0:
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
         fail("training failed; its message stands above")
-    stamp.write_text(recipe)
-    return prompt
+    return out
 
 
-def show_stages(prompt: Path) -> None:
-    summary = json.loads((prompt.parent / "summary.json").read_text())
-    majority = summary["majority"]
-    say(f"{'stage':<14}{'dev':>8}{'test':>8}{'tokens':>8}{'pieces':>8}{'values':>8}{'seconds':>9}")
-    say(f"{'majority class':<14}{majority['dev']:>8.1%}{majority['test']:>8.1%}")
-    for stage in summary["stages"]:
-        dev, test = stage["dev"]["accuracy"], stage["test"]["accuracy"]
-        sizes = f"{stage['tokens']:>8}{stage['pieces']:>8}{stage['parameters']:>8}"
-        say(f"{stage['name'].replace('_', ' '):<14}{dev:>8.1%}{test:>8.1%}{sizes}{stage['seconds']:>9.0f}")
+ROWS = {
+    "initial": "untrained prompt",
+    "tuned": "prompt tuning",
+    "token_pruned": "tokens pruned, not retrained",
+    "piece_pruned": "pieces pruned, not retrained",
+    "token_only": "tokens pruned, retrained",
+    "xprompt": "XPrompt",
+    "continued": "tuned on without a mask",
+    "random_mask": "random mask, retrained",
+}
+
+
+def show_table(run: Path) -> None:
+    """Every stage and control on the rows that nothing was chosen by, and the report's verdict."""
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    majority, name = summary["majority"], summary["metrics"][0]
+    say(f"\n{name.replace('_', ' '):<30}{'held-back dev':>14}{'test':>8}{'':>16}{'tokens':>8}{'pieces':>8}{'values':>8}"
+        f"{'steps':>8}")
+    say(f"{'always the most frequent label':<30}{majority['report']:>14.1%}{majority['test']:>8.1%}")
+    for arm in summary["table"]:
+        split = {split["split"]: split["values"][0] for split in arm["splits"]}
+        test = split["test"]
+        interval = f"[{100 * test['low']:.1f}, {100 * test['high']:.1f}]"
+        say(f"{ROWS.get(arm['name'], arm['name']):<30}{split['report']['mean']:>14.1%}{test['mean']:>8.1%}{interval:>16}"
+            f"{arm['tokens']:>8.0f}{arm['pieces']:>8.0f}{arm['parameters']:>8.0f}{arm['steps']:>8.0f}")
+    say(f"in brackets: 95 % intervals on test; {summary['seconds']:.0f} s of training and measuring\n")
+    report = subprocess.run([TRAINER, "report", run], capture_output=True, encoding="utf-8", check=False)
+    if report.returncode != 0:
+        fail(f"there is no report: {report.stderr}")
+    *verdict, _ = report.stdout.splitlines()
+    for sentence in verdict:
+        say(textwrap.fill(sentence, 110, initial_indent="- ", subsequent_indent="  "))
+    say(f"\nthe whole report, for a browser: {(run / 'report.html').relative_to(ROOT)}")
 
 
 class Server:
@@ -198,8 +225,8 @@ def main() -> None:
     start = time.monotonic()
 
     heading("1. Train an XPrompt for the sentiment of tweets")
-    trained = train()
-    show_stages(trained)
+    run = train()
+    show_table(run)
 
     heading("2. Serve it: one frozen T5, two tasks in one mixed burst")
     prompts = DEMO / "prompts"
@@ -213,7 +240,7 @@ def main() -> None:
         burst(server)
 
         heading("3. Swap the sentiment prompt for the new one while requests run")
-        versions, failures = swap(server, trained, prompts)
+        versions, failures = swap(server, run / "prompt.safetensors", prompts)
         for version, count in versions.items():
             say(f"  {count:>5} answers by version {version}")
         say(f"  {failures} failed")

@@ -239,6 +239,16 @@ mod tests {
     }
 
     #[test]
+    fn the_last_stage_is_called_xprompt_in_files_of_every_version() {
+        for name in ["xprompt", "rewound"] {
+            let mut file = file();
+            name.clone_into(&mut file.manifest.history[1].name);
+            let shown = describe(&file, "0123456789abcdef");
+            assert!(shown.lines().any(|line| line.starts_with("XPrompt (30 %) ")), "{shown}");
+        }
+    }
+
+    #[test]
     fn a_foreign_file_cannot_steer_the_terminal() {
         let shown = describe(&file(), "0123456789abcdef");
         assert!(shown.contains("review: {text}\\u{1b}[2J"), "{shown}");

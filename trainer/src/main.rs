@@ -47,6 +47,8 @@ enum Command {
     /// Measures a prompt on labelled rows, with the server's own scoring.
     Eval(Eval),
     /// Writes a run's report: one HTML file with tables, charts and a verdict, to be opened in any browser.
+    ///
+    /// Of a run of several tasks, one for each task and an overview that links to them.
     Report(Report),
     /// Shows what a prompt file holds: task, history, and which tokens and pieces are left.
     Inspect(Inspect),
@@ -143,7 +145,7 @@ struct Eval {
 
 #[derive(Debug, Args)]
 struct Report {
-    /// The run's folder, or its summary.json.
+    /// The run's folder, or its summary.json, or a folder of such folders.
     run: PathBuf,
     /// The HTML file; by default report.html in the run's folder, or the summary's name with .html.
     #[arg(long, value_name = "FILE")]
@@ -324,14 +326,12 @@ fn eval(args: &Eval) -> anyhow::Result<()> {
 }
 
 fn write_report(args: &Report) -> anyhow::Result<()> {
-    let summary = report::read(&args.run)?;
-    let html = report::html(&summary);
-    let out = args.out.clone().unwrap_or_else(|| report::place(&args.run));
-    write_atomically(&out, html.as_bytes()).with_context(|| out.display().to_string())?;
-    for sentence in report::verdict(&summary) {
-        println!("{sentence}");
+    for page in report::pages(&args.run, args.out.as_deref())? {
+        write_atomically(&page.path, page.html.as_bytes())
+            .with_context(|| page.path.display().to_string())?;
+        page.sentences.iter().for_each(|sentence| println!("{sentence}"));
+        println!("{}: {} kB", page.path.display(), page.html.len() / 1000);
     }
-    println!("{}: {} kB", out.display(), html.len() / 1000);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use xprompt::prompt::{Label, OutputSpec};
 use super::page::{Section, Table, scroll};
 use super::view::View;
 use super::{label, number};
+use crate::summary::SeedSummary;
 
 /// Labels that are shown without being asked for.
 const FEW_LABELS: usize = 20;
@@ -14,14 +15,14 @@ const FEW_LABELS: usize = 20;
 /// The section.
 pub(super) fn section(view: &View<'_>) -> Section {
     let summary = view.summary;
-    let seeds: Vec<String> = summary.seeds.iter().map(|seed| seed.seed.to_string()).collect();
     let facts = [
         ("Task", summary.name.clone()),
         ("Program", summary.producer.clone()),
         ("Model", format!("{} ({})", summary.base_model.name, summary.base_model.fingerprint)),
         ("Tokenizer", format!("{} ({})", summary.tokenizer.name, summary.tokenizer.fingerprint)),
         ("Device", summary.device.clone()),
-        ("Seeds", seeds.join(", ")),
+        ("Seeds", listed(summary.seeds.iter().map(|seed| seed.seed.to_string()))),
+        ("Initial values", origins(&summary.seeds)),
         ("Longest text", format!("{} tokens", summary.task.max_input_tokens)),
         ("Form of the summary", summary.format.to_string()),
     ];
@@ -33,6 +34,7 @@ pub(super) fn section(view: &View<'_>) -> Section {
                 "The same settings, seeds, data and model on the same machine give the same prompts, byte for byte. "
                 "Fingerprints tell whether data and model are the same."
             }
+            @if !summary.command.is_empty() { pre.command { (summary.command) } }
             dl.facts { @for (name, value) in &facts { div { dt { (name) } dd { (value) } } } }
             (data(view))
             h3 { "Template" }
@@ -42,6 +44,19 @@ pub(super) fn section(view: &View<'_>) -> Section {
             pre { (settings(&summary.settings)) }
         },
     }
+}
+
+/// Where the initial values come from: once if all seeds agree, else seed by seed.
+fn origins(seeds: &[SeedSummary]) -> String {
+    match seeds {
+        [] => "–".into(),
+        [first, others @ ..] if others.iter().all(|seed| seed.origin == first.origin) => first.origin.clone(),
+        _ => listed(seeds.iter().map(|seed| format!("{} (seed {})", seed.origin, seed.seed))),
+    }
+}
+
+fn listed(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn data(view: &View<'_>) -> Markup {

@@ -91,7 +91,8 @@ fn row(view: &View<'_>, splits: &[&str], arm: &ArmOverSeeds) -> Markup {
     }
 }
 
-fn over_seeds(value: &OverSeeds) -> Markup {
+/// A value, with its deviation and interval.
+pub(super) fn over_seeds(value: &OverSeeds) -> Markup {
     html! {
         span.value { (number::percent(value.mean)) @if value.deviation.is_some() { span.deviation { (deviation(value)) } } }
         small { (number::interval(value.low, value.high)) }
@@ -102,7 +103,8 @@ fn deviation(value: &OverSeeds) -> String {
     value.deviation.map_or(String::new(), |deviation| format!(" ± {}", number::percent(deviation)))
 }
 
-fn shown(difference: Option<Estimate>) -> Markup {
+/// A difference with its interval, bold if that decides.
+pub(super) fn shown(difference: Option<Estimate>) -> Markup {
     let Some(difference) = difference else {
         return html! { "–" };
     };

@@ -3,7 +3,7 @@
 use maud::html;
 
 use super::page::{Figure, Section, Table, figures};
-use super::svg::{Forest, Row, Scale};
+use super::svg::Row;
 use super::view::{View, values};
 use super::{arms, label, number};
 use crate::summary::{ArmOverSeeds, Estimate};
@@ -61,7 +61,7 @@ fn metrics(view: &View<'_>, drawn: &[&ArmOverSeeds]) -> Option<Figure> {
     let references = ["tuned", "continued"].into_iter().filter_map(reference).collect();
     let title = format!("{} {}", label::metric(view.metric()), label::on_split(view.split));
     let data = Table::new(["Prompt", "Mean", "Interval", "Single seeds"], cells);
-    forest(title, label::metric_with_unit(view.metric()), rows, references, data)
+    Figure::forest(title, label::metric_with_unit(view.metric()), rows, references, data)
 }
 
 /// How far every trained arm is from the unmasked continuation, or from the tuned prompt if there is none.
@@ -95,23 +95,5 @@ fn differences(view: &View<'_>, drawn: &[&ArmOverSeeds]) -> Option<Figure> {
     let name = if other == "continued" { "tuned on without a mask" } else { "prompt tuning" };
     let title = format!("Difference from {name} {}", label::on_split(view.split));
     let data = Table::new(["Prompt", "Difference", "Interval"], cells);
-    forest(title, "Points".into(), rows, vec![("zero", 0.0)], data)
-}
-
-fn forest(
-    title: String,
-    axis: String,
-    rows: Vec<Row>,
-    references: Vec<(&'static str, f64)>,
-    data: Table,
-) -> Option<Figure> {
-    if rows.is_empty() {
-        return None;
-    }
-    let ends = rows.iter().flat_map(|row| [row.value.1, row.value.2]);
-    let singles = rows.iter().flat_map(|row| row.singles.iter().map(|(value, _)| *value));
-    let places = references.iter().map(|(_, value)| *value);
-    let scale = Scale::of_metrics(ends.chain(singles).chain(places));
-    let chart = Forest { scale, title: axis, references, rows }.render(&title);
-    Some(Figure { title, legend: Vec::new(), chart, data, wide: false })
+    Figure::forest(title, "Points".into(), rows, vec![("zero", 0.0)], data)
 }

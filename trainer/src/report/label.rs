@@ -40,7 +40,8 @@ pub(crate) fn arm(name: &str) -> ArmLabel<'_> {
             "Token level only",
             "Tokens pruned, rewound to the tuned values, retrained; all their pieces kept.",
         ),
-        "xprompt" => stage(
+        // prompt files of earlier versions end their history with `rewound`
+        "xprompt" | "rewound" => stage(
             "XPrompt",
             "Tokens and pieces pruned, rewound to the tuned values, retrained: the result of the method.",
         ),
@@ -114,7 +115,11 @@ pub(super) fn metric(name: &str) -> &str {
         "f1" => "F1",
         "f1a" => "F1a",
         "mcc" => "MCC",
-        "exact_match" => "Exact match",
+        "exact_match" | "squad_exact_match" => "Exact match",
+        "group_exact_match" => "Exact match of groups",
+        "mean_accuracy_macro_f1" => "Mean of accuracy and macro F1",
+        "token_f1" => "Token F1",
+        "wsc" => "Accuracy of referents",
         "rouge_l" => "ROUGE-L",
         _ => name,
     }
@@ -125,7 +130,11 @@ pub(crate) fn metric_in_sentence(name: &str) -> &str {
     match name {
         "accuracy" => "accuracy",
         "macro_f1" => "macro F1",
-        "exact_match" => "exact match",
+        "exact_match" | "squad_exact_match" => "exact match",
+        "group_exact_match" => "exact match of groups",
+        "mean_accuracy_macro_f1" => "mean of accuracy and macro F1",
+        "token_f1" => "token F1",
+        "wsc" => "accuracy of referents",
         _ => metric(name),
     }
 }

@@ -22,18 +22,30 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
     if series.is_empty() {
         return None;
     }
+    let place = place(view);
     Some(Section {
         id: "masking",
         title: "Masking without retraining",
         body: html! {
             p.note {
-                "Figure 2 of the paper: tokens of the tuned prompt are masked and nothing is retrained. If unimportant "
-                "tokens did harm, the line of the lowest importance would rise. Means over seeds; the band holds every "
+                "Figure 2 of the paper, measured " (place) ": tokens of the tuned prompt are masked and nothing is "
+                "retrained. If unimportant tokens did harm, the line of the lowest importance would rise. Means over seeds; the band holds every "
                 "random draw of every seed."
             }
-            (figures(&[figure(view, &series)]))
+            (figures(&[figure(view, &place, &series)]))
         },
     })
+}
+
+/// The part of the data that it was measured on, inside a sentence.
+fn place(view: &View<'_>) -> String {
+    let mut splits: Vec<&str> = Vec::new();
+    for masking in view.summary.seeds.iter().flat_map(|seed| &seed.masking) {
+        if !splits.contains(&masking.split.as_str()) {
+            splits.push(&masking.split);
+        }
+    }
+    splits.into_iter().map(label::on_split).collect::<Vec<_>>().join(" and ")
 }
 
 fn over_seeds(view: &View<'_>) -> Vec<Masked> {
@@ -53,8 +65,8 @@ fn over_seeds(view: &View<'_>) -> Vec<Masked> {
     counts.into_iter().filter_map(at).collect()
 }
 
-fn figure(view: &View<'_>, series: &[Masked]) -> Figure {
-    let title = format!("{} against the number of masked tokens", label::metric(view.metric()));
+fn figure(view: &View<'_>, place: &str, series: &[Masked]) -> Figure {
+    let title = format!("{} {place} against the number of masked tokens", label::metric(view.metric()));
     let values = series.iter().flat_map(|m| {
         let (low, _, high) = m.random.unwrap_or((m.lowest, m.lowest, m.lowest));
         [m.lowest, m.highest, low, high].map(|value| 100.0 * value)

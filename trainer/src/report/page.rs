@@ -2,6 +2,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::svg::{Forest, Row, Scale};
+
 /// A part of the page with a heading.
 #[derive(Clone, Debug)]
 pub(super) struct Section {
@@ -134,6 +136,25 @@ impl Table {
 // === impl Figure ===
 
 impl Figure {
+    /// Rows of values in percent or points with their intervals; none if there is no row.
+    pub(super) fn forest(
+        title: String,
+        axis: String,
+        rows: Vec<Row>,
+        references: Vec<(&'static str, f64)>,
+        data: Table,
+    ) -> Option<Self> {
+        if rows.is_empty() {
+            return None;
+        }
+        let ends = rows.iter().flat_map(|row| [row.value.1, row.value.2]);
+        let singles = rows.iter().flat_map(|row| row.singles.iter().map(|(value, _)| *value));
+        let places = references.iter().map(|(_, value)| *value);
+        let scale = Scale::of_metrics(ends.chain(singles).chain(places));
+        let chart = Forest { scale, title: axis, references, rows }.render(&title);
+        Some(Self { title, legend: Vec::new(), chart, data, wide: false })
+    }
+
     fn render(&self) -> Markup {
         html! {
             figure.wide[self.wide] {

@@ -41,10 +41,7 @@ fn row(view: &View<'_>, arm: &ArmOverSeeds, tuned: &ArmOverSeeds) -> Markup {
             td { (bar(&number::count(arm.tokens), arm.tokens / tuned.tokens)) }
             td { (bar(&number::count(arm.pieces), arm.pieces / tuned.pieces)) }
             td { (bar(&number::count(arm.parameters), arm.parameters / tuned.parameters)) }
-            td { @match (view.bytes(&arm.name), view.bytes("tuned")) {
-                (Some(bytes), Some(of)) => (bar(&number::bytes(bytes), bytes / of)),
-                _ => "–",
-            } }
+            td { (bar(&number::bytes(arm.bytes), arm.bytes / tuned.bytes)) }
             td { (view.judged(arm).map_or("–".into(), |value| number::percent(value.mean))) }
         }
     }

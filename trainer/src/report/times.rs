@@ -31,7 +31,8 @@ pub(super) fn section(view: &View<'_>) -> Option<Section> {
         id: "times",
         title: "Wall time",
         body: html! {
-            p.note { "On " (view.summary.device) ", over all sittings." }
+            p.note { "On " (view.summary.device) ", over all sittings, all seeds, and all tasks that trained side by side with this "
+                "one." }
             (scroll("Wall time of each part", &table))
         },
     })

@@ -75,11 +75,6 @@ impl<'a> View<'a> {
             .filter_map(move |seed| Some((seed, seed.arms.iter().find(|arm| arm.name == name)?)))
     }
 
-    /// Mean size of an arm's tensors.
-    pub(super) fn bytes(&self, name: &str) -> Option<f64> {
-        mean(self.arms(name).map(|(_, arm)| arm.bytes as f64))
-    }
-
     /// The first metric of an arm on the part of dev that choices are made by, over seeds.
     pub(super) fn chosen_by(&self, name: &str) -> Option<f64> {
         Some(values(self.arm(name)?, "choose")?.values.first()?.mean)

@@ -82,6 +82,7 @@ fn hostile() -> Summary {
     let mut summary = Sample::default().summary();
     for text in [
         &mut summary.producer,
+        &mut summary.command,
         &mut summary.name,
         &mut summary.task.template,
         &mut summary.base_model.name,
@@ -102,6 +103,8 @@ fn hostile() -> Summary {
     summary.settings = json!({ SCRIPT: { "a": SCRIPT } });
     for seed in &mut summary.seeds {
         seed.arms[7].name = SCRIPT.into();
+        seed.origin = SCRIPT.into();
+        seed.masking[0].split = SCRIPT.into();
         seed.trials[0].level = SCRIPT.into();
         seed.token_mask.pop();
         seed.piece_importance.truncate(3);
@@ -119,11 +122,11 @@ fn page(summary: &Summary) -> Html {
     Html::parse_document(&report::html(summary))
 }
 
-fn all<'a>(page: &'a Html, css: &str) -> Vec<ElementRef<'a>> {
+pub(crate) fn all<'a>(page: &'a Html, css: &str) -> Vec<ElementRef<'a>> {
     page.select(&Selector::parse(css).unwrap()).collect()
 }
 
-fn text(element: ElementRef<'_>) -> String {
+pub(crate) fn text(element: ElementRef<'_>) -> String {
     plain_spaces(&element.text().collect::<String>())
 }
 
@@ -131,7 +134,7 @@ fn plain_spaces(text: &str) -> String {
     text.replace(['\u{a0}', '\u{202f}'], " ")
 }
 
-fn text_of(page: &Html, css: &str) -> String {
+pub(crate) fn text_of(page: &Html, css: &str) -> String {
     all(page, css).into_iter().map(text).collect::<Vec<_>>().join("\n")
 }
 
@@ -325,9 +328,42 @@ fn settings_and_fingerprints_are_all_there() {
     for fact in facts.into_iter().chain(summary.data.iter().map(|source| &source.fingerprint)) {
         assert!(again.contains(fact.as_str()), "{fact}");
     }
+    assert_eq!(text_of(&page, "#again pre.command"), summary.command);
     let toml = all(&page, "#again pre").last().map(|pre| text(*pre)).unwrap();
     let read: serde_json::Value = toml::from_str(&toml).unwrap();
     let mut settings = summary.settings.clone();
     settings["data"].as_object_mut().unwrap().remove("rows").unwrap();
     assert_eq!(read, settings, "the settings are TOML, without what is not set");
+}
+
+#[test]
+fn initial_values_are_told_once_or_seed_by_seed() {
+    let mut summary = Sample { seeds: 2, ..Sample::default() }.summary();
+    let told = |summary: &Summary| {
+        let facts: Vec<String> = all(&page(summary), "#again dl div").into_iter().map(text).collect();
+        facts.into_iter().find(|fact| fact.starts_with("Initial values")).unwrap()
+    };
+    assert_eq!(told(&summary), "Initial values20 rows of sampled vocabulary");
+    summary.seeds[1].origin = "12 rows of other.safetensors".into();
+    assert_eq!(
+        told(&summary),
+        "Initial values20 rows of sampled vocabulary (seed 42), 12 rows of other.safetensors (seed 43)"
+    );
+}
+
+#[test]
+fn masking_names_the_part_that_it_was_measured_on() {
+    let mut summary = Sample::default().summary();
+    assert!(text_of(&page(&summary), "#masking .note").contains("measured on test:"));
+    summary.seeds.iter_mut().flat_map(|seed| &mut seed.masking).for_each(|m| m.split = "report".into());
+    let page = page(&summary);
+    assert!(text_of(&page, "#masking .note").contains("measured on the part of dev held back:"));
+    assert!(text_of(&page, "#masking h3").starts_with("Accuracy on the part of dev held back against"));
+}
+
+#[test]
+fn bytes_are_those_of_the_table() {
+    let mut summary = Sample::default().summary();
+    summary.table[5].bytes = 1234.0;
+    assert!(text_of(&page(&summary), "#size tr.xprompt").contains("1.2 kB"));
 }

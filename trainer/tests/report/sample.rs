@@ -300,6 +300,15 @@ pub(crate) fn set_differences(
     }
 }
 
+/// Sets XPrompt's difference from `random_mask`, the ends of its interval.
+pub(crate) fn set_over_random(summary: &mut Summary, (low, high): (f64, f64)) {
+    for arm in summary.table.iter_mut().filter(|arm| arm.name == "xprompt") {
+        for split in &mut arm.splits {
+            split.over_random = Some(Estimate { value: f64::midpoint(low, high), low, high });
+        }
+    }
+}
+
 fn shift(split: &str) -> f64 {
     match split {
         "choose" => 0.015,

@@ -3,7 +3,7 @@
 use xprompt_trainer::report;
 use xprompt_trainer::summary::{End, Summary};
 
-use crate::sample::{Sample, set_differences};
+use crate::sample::{Sample, set_differences, set_over_random};
 
 fn verdict(summary: &Summary) -> String {
     report::verdict(summary).join("\n")
@@ -57,6 +57,30 @@ fn a_gain_is_credited_to_pruning_only_if_it_beats_the_unmasked_continuation() {
 }
 
 #[test]
+fn importance_is_judged_against_a_random_mask() {
+    let cases = [
+        (ABOVE, "is better on test", "score chooses better than chance on these data."),
+        (BELOW, "is worse on test", "score chooses worse than chance on these data."),
+        (
+            AROUND,
+            "makes no difference that these data show on test",
+            "score chooses no better than chance, as far as these data show.",
+        ),
+    ];
+    for (interval, outcome, choice) in cases {
+        let mut summary = Sample::default().summary();
+        set_over_random(&mut summary, interval);
+        let said = verdict(&summary);
+        assert!(
+            said.contains(&format!("Against a random mask of the same size, XPrompt {outcome}: accuracy ")),
+            "{said}"
+        );
+        assert!(said.contains(choice), "{said}");
+    }
+    assert!(!verdict(&Sample::small().summary()).contains("importance score"), "there is no random mask");
+}
+
+#[test]
 fn the_verdict_rests_on_test_else_on_what_was_held_back() {
     let on = |splits: &[&'static str]| {
         let sample = Sample { splits: splits.to_vec(), ..Sample::default() };
@@ -98,8 +122,12 @@ fn what_is_saved_is_told_in_tokens_pieces_and_bytes() {
         "{}",
         verdict(&summary)
     );
-    summary.table[5].tokens = 7.25;
-    assert!(verdict(&summary).contains("keeps 7.2 of 20 tokens"));
+    (summary.table[5].tokens, summary.table[5].bytes) = (7.25, 3000.0);
+    let said = verdict(&summary);
+    assert!(
+        said.contains("keeps 7.2 of 20 tokens") && said.contains("; 3.0 kB instead of 20.5 kB."),
+        "{said}"
+    );
 }
 
 #[test]

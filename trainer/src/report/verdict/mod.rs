@@ -1,32 +1,14 @@
 //! What the run shows, in plain words, computed from its intervals.
 
+mod comparison;
+
+pub(super) use comparison::{Comparison, Outcome};
+
 use maud::{Markup, html};
 
-use super::view::{View, mean, values};
+use super::view::{View, mean};
 use super::{label, number};
-use crate::summary::{End, Estimate, OverSeeds};
-
-/// What the interval of a difference says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It lies above zero.
-    Better,
-    /// It lies below zero.
-    Worse,
-    /// It contains zero.
-    Undecided,
-}
-
-/// XPrompt against another arm.
-#[derive(Clone, Debug)]
-pub(super) struct Comparison {
-    /// The other arm, in words.
-    against: &'static str,
-    /// The difference.
-    pub(super) difference: Estimate,
-    /// The rest of the sentence: where, and the numbers.
-    numbers: String,
-}
+use crate::summary::End;
 
 /// The whole verdict.
 #[derive(Clone, Debug)]
@@ -35,10 +17,21 @@ pub(super) struct Verdict {
     pub(super) over_tuned: Option<Comparison>,
     /// XPrompt against the unmasked continuation.
     pub(super) over_continued: Option<Comparison>,
+    /// XPrompt against a random mask of the same size.
+    pub(super) over_random: Option<Comparison>,
     /// What follows from the comparisons, what is saved, what is known about the run.
     findings: Vec<String>,
     /// What a reader has to beware of.
-    cautions: Vec<String>,
+    pub(super) cautions: Vec<Caution>,
+}
+
+/// Something that a reader has to beware of.
+#[derive(Clone, Debug)]
+pub(super) struct Caution {
+    /// In a few words.
+    pub(super) brief: &'static str,
+    /// In sentences.
+    text: String,
 }
 
 /// The mean over seeds of the chosen ratios' metric where they were chosen and where they were not.
@@ -52,88 +45,26 @@ pub(super) struct SelectionBias {
     pub(super) of_all: f64,
 }
 
-// === impl Outcome ===
-
-impl Outcome {
-    pub(super) fn of(difference: &Estimate) -> Self {
-        match () {
-            () if difference.low > 0.0 => Self::Better,
-            () if difference.high < 0.0 => Self::Worse,
-            () => Self::Undecided,
-        }
-    }
-
-    /// In one or a few words.
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Self::Better => "better",
-            Self::Worse => "worse",
-            Self::Undecided => "no difference that these data show",
-        }
-    }
-}
-
-// === impl Comparison ===
-
-impl Comparison {
-    fn new(
-        view: &View<'_>,
-        (xprompt, other): (OverSeeds, OverSeeds),
-        against: &'static str,
-        difference: Estimate,
-    ) -> Self {
-        let unit = label::unit(view.metric());
-        let numbers = format!(
-            "{}: {} {}{unit} against {}{unit}, a difference of {} points (95 % interval {}).",
-            label::on_split(view.split),
-            label::metric_in_sentence(view.metric()),
-            number::percent(xprompt.mean),
-            number::percent(other.mean),
-            number::points(difference.value),
-            number::interval_of_points(difference.low, difference.high),
-        );
-        Self { against, difference, numbers }
-    }
-
-    pub(super) fn outcome(&self) -> Outcome {
-        Outcome::of(&self.difference)
-    }
-
-    fn verb(&self) -> &'static str {
-        if self.outcome() == Outcome::Undecided { "makes" } else { "is" }
-    }
-
-    fn sentence(&self) -> String {
-        let (against, verb, outcome) = (self.against, self.verb(), self.outcome().words());
-        format!("Against {against}, XPrompt {verb} {outcome} {}", self.numbers)
-    }
-
-    fn render(&self) -> Markup {
-        html! {
-            "Against " (self.against) ", XPrompt " (self.verb()) " "
-            strong { (self.outcome().words()) } " " (self.numbers)
-        }
-    }
-}
-
 // === impl Verdict ===
 
 impl Verdict {
     pub(super) fn of(view: &View<'_>) -> Self {
-        let compare = |other: &str, against, difference: fn(&_) -> Option<Estimate>| {
-            let (xprompt, other) = (view.arm("xprompt")?, view.arm(other)?);
-            let both = (view.judged(xprompt)?, view.judged(other)?);
-            Some(Comparison::new(view, both, against, difference(values(xprompt, view.split)?)?))
+        let mut verdict = Self {
+            over_tuned: Comparison::of(view, "tuned", "plain prompt tuning", |split| split.over_tuned),
+            over_continued: Comparison::of(
+                view,
+                "continued",
+                "tuning on for the same steps without a mask",
+                |split| split.over_continued,
+            ),
+            over_random: Comparison::of(view, "random_mask", "a random mask of the same size", |split| {
+                split.over_random
+            }),
+            findings: Vec::new(),
+            cautions: Vec::new(),
         };
-        let over_tuned = compare("tuned", "plain prompt tuning", |split: &crate::summary::SplitOverSeeds| {
-            split.over_tuned
-        });
-        let over_continued =
-            compare("continued", "tuning on for the same steps without a mask", |split| split.over_continued);
-        let outcomes = (over_tuned.as_ref(), over_continued.as_ref());
-        let together = conclusion(outcomes.0.map(Comparison::outcome), outcomes.1.map(Comparison::outcome));
-        let mut verdict = Self { over_tuned, over_continued, findings: Vec::new(), cautions: Vec::new() };
-        verdict.findings.extend(together.map(str::to_owned));
+        verdict.findings.extend(verdict.about_training_on().map(str::to_owned));
+        verdict.findings.extend(verdict.about_importance());
         verdict.findings.extend(savings(view));
         verdict.about_evidence(view);
         verdict.about_convergence(view);
@@ -145,7 +76,10 @@ impl Verdict {
     /// The verdict as sentences.
     pub(super) fn sentences(&self) -> Vec<String> {
         let comparisons = self.over_tuned.iter().chain(&self.over_continued).map(Comparison::sentence);
-        comparisons.chain(self.findings.iter().cloned()).chain(self.cautions.iter().cloned()).collect()
+        comparisons
+            .chain(self.findings.iter().cloned())
+            .chain(self.cautions.iter().map(|caution| caution.text.clone()))
+            .collect()
     }
 
     pub(super) fn render(&self) -> Markup {
@@ -160,37 +94,77 @@ impl Verdict {
                 @if !self.cautions.is_empty() {
                     div.cautions role="note" {
                         h2 { "Beware" }
-                        ul { @for caution in &self.cautions { li { (caution) } } }
+                        ul { @for caution in &self.cautions { li { (caution.text) } } }
                     }
                 }
             }
         }
     }
 
+    /// The outcome in a few words.
+    pub(super) fn words(&self) -> &'static str {
+        use Outcome::{Better, Undecided, Worse};
+        let Some(over_tuned) = &self.over_tuned else { return "not judged" };
+        match (over_tuned.outcome(), self.over_continued.as_ref().map(Comparison::outcome)) {
+            (Worse, _) => "harms",
+            (_, Some(Worse)) => "worse than training on",
+            (Undecided, _) => "no difference shown",
+            (Better, Some(Better)) => "helps",
+            (Better, Some(Undecided)) => "no more than training on",
+            (Better, None) => "gain unexplained",
+        }
+    }
+
+    fn caution(&mut self, brief: &'static str, text: impl Into<String>) {
+        self.cautions.push(Caution { brief, text: text.into() });
+    }
+
+    /// What the comparisons with the tuned and the continued prompt say together.
+    fn about_training_on(&self) -> Option<&'static str> {
+        use Outcome::{Better, Undecided, Worse};
+        match (self.over_tuned.as_ref()?.outcome(), self.over_continued.as_ref()?.outcome()) {
+            (Better, Better) => Some("Pruning adds to what training on gives by itself."),
+            (Better, Undecided) => Some(
+                "The gain over plain prompt tuning is no more than what training on gives by itself, as far as these \
+                 data show.",
+            ),
+            (Better, Worse) => Some("Training on without a mask gains more than pruning does."),
+            _ => None,
+        }
+    }
+
+    /// Whether importance, which chose XPrompt's mask, chooses better than chance.
+    fn about_importance(&self) -> Option<String> {
+        let comparison = self.over_random.as_ref()?;
+        let choice = match comparison.outcome() {
+            Outcome::Better => "better than chance on these data",
+            Outcome::Worse => "worse than chance on these data",
+            Outcome::Undecided => "no better than chance, as far as these data show",
+        };
+        Some(format!("{} The paper's importance score chooses {choice}.", comparison.sentence()))
+    }
+
     fn about_evidence(&mut self, view: &View<'_>) {
         if view.arm("xprompt").is_none() {
-            self.cautions.push("The run holds no XPrompt: there is nothing to judge.".into());
+            self.caution("No XPrompt", "The run holds no XPrompt: there is nothing to judge.");
             return;
         }
         if view.arm("continued").is_none() {
-            self.cautions.push(
+            self.caution("No unmasked continuation", 
                 "The unmasked continuation was not run: a gain over plain prompt tuning cannot be told from what \
-                 training on gives by itself."
-                    .into(),
+                 training on gives by itself.",
             );
         }
         if view.split == "choose" {
-            self.cautions.push(
+            self.caution("Nothing held back", 
                 "Nothing was held back: these numbers are from the very examples that choices were made by, and \
-                 flatter."
-                    .into(),
+                 flatter.",
             );
         }
         if view.summary.seeds.len() == 1 {
-            self.cautions.push(
+            self.caution("One seed", 
                 "One seed: the intervals say how much other examples would change the result, not how much another \
-                 seed would."
-                    .into(),
+                 seed would.",
             );
         }
     }
@@ -203,7 +177,10 @@ impl Verdict {
         let open: Vec<String> =
             ends.iter().filter(|(_, end)| *end != End::Converged).map(|(seed, _)| seed.to_string()).collect();
         if ends.is_empty() {
-            self.cautions.push("Whether stage one had converged is not in the summary.".into());
+            self.caution(
+                "Convergence of stage one unknown",
+                "Whether stage one had converged is not in the summary.",
+            );
         } else if open.is_empty() {
             self.findings
                 .push("Stage one had stopped improving in every seed before anything was pruned.".into());
@@ -213,7 +190,7 @@ impl Verdict {
                 1 => String::new(),
                 all => format!(" in {count} of {all} seeds ({seeds})"),
             };
-            self.cautions.push(format!(
+            self.caution("Stage one not converged", format!(
                 "Stage one had not converged{which}: every later stage may look good merely because it \
                  trains on. Trust only the comparison with the unmasked continuation, or give tuning more steps."
             ));
@@ -246,7 +223,7 @@ impl Verdict {
         };
         let share_of = number::percent(share);
         if value.low <= share {
-            self.cautions.push(format!(
+            self.caution("Not above the most frequent label", format!(
                 "Always answering the most frequent label is right in {share_of} %: XPrompt's interval ({} %) does not \
                  lie above that.",
                 number::interval(value.low, value.high),
@@ -274,37 +251,19 @@ pub(super) fn selection_bias(view: &View<'_>, level: &str) -> Option<SelectionBi
     })
 }
 
-/// What both comparisons say together.
-fn conclusion(over_tuned: Option<Outcome>, over_continued: Option<Outcome>) -> Option<&'static str> {
-    use Outcome::{Better, Undecided, Worse};
-    match (over_tuned?, over_continued?) {
-        (Better, Better) => Some("Pruning adds to what training on gives by itself."),
-        (Better, Undecided) => Some(
-            "The gain over plain prompt tuning is no more than what training on gives by itself, as far as these data \
-             show.",
-        ),
-        (Better, Worse) => Some("Training on without a mask gains more than pruning does."),
-        _ => None,
-    }
-}
-
 /// What the pruned prompt saves.
 fn savings(view: &View<'_>) -> Option<String> {
     let (tuned, xprompt) = (view.arm("tuned")?, view.arm("xprompt")?);
-    let size = match (view.bytes("tuned"), view.bytes("xprompt")) {
-        (Some(before), Some(after)) => {
-            format!("; {} instead of {}", number::bytes(after), number::bytes(before))
-        }
-        _ => String::new(),
-    };
     let share = if tuned.parameters > 0.0 { xprompt.parameters / tuned.parameters } else { 1.0 };
     Some(format!(
-        "XPrompt keeps {} of {} tokens and {} of {} pieces{}: {} % of the parameters{size}.",
+        "XPrompt keeps {} of {} tokens and {} of {} pieces{}: {} % of the parameters; {} instead of {}.",
         number::count(xprompt.tokens),
         number::count(tuned.tokens),
         number::count(xprompt.pieces),
         number::count(tuned.pieces),
         if view.summary.seeds.len() > 1 { " on average over seeds" } else { "" },
         number::percent(share),
+        number::bytes(xprompt.bytes),
+        number::bytes(tuned.bytes),
     ))
 }

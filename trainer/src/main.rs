@@ -1,7 +1,6 @@
 //! `xprompt-trainer`: the command line.
 
 mod commands;
-mod table;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,13 @@ mod eval;
 mod graph;
 mod inspect;
 mod options;
+mod prune;
 mod report;
+mod rewind;
 mod run;
+mod score;
+mod session;
+mod tune;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +26,10 @@ use xprompt_trainer::task_file::TaskFile;
 pub(crate) enum Command {
     Check(check::Check),
     Run(run::Run),
+    Tune(tune::Tune),
+    Score(score::Score),
+    Prune(prune::Prune),
+    Rewind(rewind::Rewind),
     Eval(eval::Eval),
     Report(report::Report),
     Inspect(inspect::Inspect),
@@ -35,6 +44,10 @@ impl Command {
         match self {
             Self::Check(args) => return args.run(),
             Self::Run(args) => args.run(),
+            Self::Tune(args) => args.run(),
+            Self::Score(args) => args.run(),
+            Self::Prune(args) => args.run(),
+            Self::Rewind(args) => args.run(),
             Self::Eval(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Inspect(args) => args.run(),
@@ -56,4 +69,19 @@ fn read_prompt(path: &Path) -> anyhow::Result<(PromptFile, String)> {
 fn read_task(path: &Path) -> anyhow::Result<(String, TaskFile)> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok((name, TaskFile::read(path)?))
+}
+
+/// Writes a prompt file and says so. Returns its version.
+fn write_prompt(file: &PromptFile, path: &Path) -> anyhow::Result<String> {
+    let version = file.write(path)?;
+    let prompt = &file.prompt;
+    println!(
+        "{} (version {version}): {} of {} tokens, {} of {} pieces",
+        path.display(),
+        prompt.kept_token_count(),
+        prompt.tokens(),
+        prompt.kept_piece_count(),
+        prompt.piece_mask().len(),
+    );
+    Ok(version)
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use xprompt_trainer::experiment::{self, Experiment};
 use xprompt_trainer::progress::Progress;
+use xprompt_trainer::table;
 use xprompt_trainer::task_file::{Controls, TaskFile};
 
 use super::options::ModelOptions;
 use super::read_task;
-use crate::table;
 
 const EXAMPLE: &str = "\
 Example:
@@ -73,7 +73,13 @@ impl Run {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let experiment = Experiment { tasks, seeds: self.seeds.clone(), out: self.out.clone(), command };
         let summaries = experiment::run(&mut setup, &experiment, progress)?;
-        summaries.iter().for_each(|summary| print!("{}", table::of(summary)));
+        for summary in &summaries {
+            let out = experiment.folder_of(&summary.name);
+            print!("\n{}", table::of(summary));
+            let result = out.join("prompt.safetensors");
+            println!("\nresult    {} (of the seed that is best on dev)", result.display());
+            println!("report    xprompt-trainer report {}", out.display());
+        }
         Ok(())
     }
 }

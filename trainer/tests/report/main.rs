@@ -4,4 +4,5 @@
 mod command;
 mod page;
 mod sample;
+mod table;
 mod verdict;

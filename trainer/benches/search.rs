@@ -38,7 +38,12 @@ fn main() -> anyhow::Result<()> {
     let tuning = &task.file.tuning;
     let (initial, _) = line.initial(&lab, &tuning.initialization, tuning.prompt_tokens, Stream::Initial)?;
     let tuned = one(lab.race("tuning", &[line.tuning("tuning", vec![candidate("tuned", initial)])])?)?;
-    println!("tuned: {:.1} % after {} steps, on {}", 100.0 * tuned.metric, tuned.training.steps, setup.device());
+    println!(
+        "tuned: {:.1} % after {} steps, on {}",
+        100.0 * tuned.metric,
+        tuned.training.steps,
+        setup.device()
+    );
     for how in [How::OneAfterTheOther, How::SideBySide, How::Halving] {
         let start = Instant::now();
         let (best, steps) = search(&mut lab, &line, &tuned.prompt, how)?;
@@ -54,12 +59,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Token ratios, then piece ratios of the best. Returns the best prompt and the optimizer steps of all candidates.
-fn search(
-    lab: &mut Lab<'_>,
-    line: &Line<'_>,
-    tuned: &Prompt,
-    how: How,
-) -> anyhow::Result<(Finished, usize)> {
+fn search(lab: &mut Lab<'_>, line: &Line<'_>, tuned: &Prompt, how: How) -> anyhow::Result<(Finished, usize)> {
     let pruning = &line.task.file.pruning;
     let scores = line.scores(lab, tuned)?.absolute;
     let by_token = |&ratio: &f64| tuned.masked(&keep_top_tokens(tuned, &scores.tokens, ratio));
@@ -82,9 +82,9 @@ fn level(
     let candidates: Vec<Candidate> = pruned.iter().map(|prompt| candidate("ratio", prompt.clone())).collect();
     let finished: Vec<Finished> = match how {
         How::OneAfterTheOther => {
-            let alone = candidates.into_iter().map(|candidate| {
-                Ok(one(lab.race("alone", &[line.retraining("alone", vec![candidate])])?)?)
-            });
+            let alone = candidates
+                .into_iter()
+                .map(|candidate| Ok(one(lab.race("alone", &[line.retraining("alone", vec![candidate])])?)?));
             alone.collect::<anyhow::Result<_>>()?
         }
         How::SideBySide | How::Halving => {

@@ -1,7 +1,7 @@
 //! Prompt files of a finished line, with all that they say about themselves.
 
 use serde_json::{Map, Value, json};
-use xprompt::prompt::{FORMAT, Golden, Manifest, PromptFile, Stage};
+use xprompt::prompt::{FORMAT, Golden, Manifest, Prompt, PromptFile, Stage};
 
 use crate::PRODUCER;
 use crate::error::RunError;
@@ -10,7 +10,8 @@ use crate::lab::Lab;
 use crate::line::Line;
 use crate::method::{ArmPrompt, Record};
 use crate::metric::Metric;
-use crate::summary::{Arm, SeedSummary};
+use crate::summary::SeedSummary;
+use crate::task_data::TaskData;
 
 /// Golden examples that a prompt file carries.
 const GOLDEN: usize = 8;
@@ -53,41 +54,92 @@ fn file(
     stages: &[&str],
 ) -> Result<Option<PromptFile>, RunError> {
     let Some(arm) = stages.last().and_then(|name| record.arm(name)) else { return Ok(None) };
-    let (base, task) = (&lab.setup.base, line.task);
     let history = stages.iter().filter_map(|&name| {
         let measured = summary.arms.iter().find(|arm| arm.name == name)?;
-        Some(stage(record.arm(name)?, &task.metrics, measured))
+        let values = measured.metrics.iter().map(|split| {
+            (split.split.as_str(), split.values.iter().map(|estimate| estimate.value).collect())
+        });
+        Some(stage(record.arm(name)?, &line.task.metrics, &values.collect::<Vec<_>>()))
     });
-    let manifest = Manifest {
-        format: FORMAT,
-        producer: PRODUCER.into(),
-        tokens: arm.prompt.tokens(),
-        pieces: arm.prompt.pieces(),
-        d_model: base.d_model,
-        base_model: base.model.clone(),
-        tokenizer: base.tokenizer.clone(),
-        task: task.spec.clone(),
-        history: history.collect(),
-        seed: line.seed,
-        data: task.sources.clone(),
-        golden: golden(lab, line, arm)?,
-    };
     Ok(Some(PromptFile {
-        manifest,
+        manifest: manifest(lab, line, &arm.prompt, history.collect())?,
         prompt: arm.prompt.clone(),
         token_importance: Some(record.importance.tokens.clone()),
         piece_importance: Some(record.importance.pieces.clone()),
     }))
 }
 
-/// A stage as a prompt file states it; as dev it gives the part that nothing was chosen by, where there is one.
-fn stage(arm: &ArmPrompt, metrics: &[Metric], measured: &Arm) -> Stage {
-    let split = |names: &[&str]| -> Map<String, Value> {
-        let found = names.iter().find_map(|name| measured.metrics.iter().find(|split| split.split == **name));
-        let values = found.into_iter().flat_map(|split| &split.values);
-        let named = metrics.iter().zip(values);
-        named.map(|(metric, estimate)| (metric.name().to_owned(), json!(estimate.value))).collect()
-    };
+/// What the file of a line's prompt says about itself, golden examples included.
+///
+/// # Errors
+/// If an evaluation fails.
+pub fn manifest(
+    lab: &mut Lab<'_>,
+    line: &Line<'_>,
+    prompt: &Prompt,
+    history: Vec<Stage>,
+) -> Result<Manifest, RunError> {
+    let (base, task) = (&lab.setup.base, line.task);
+    Ok(Manifest {
+        format: FORMAT,
+        producer: PRODUCER.into(),
+        tokens: prompt.tokens(),
+        pieces: prompt.pieces(),
+        d_model: base.d_model,
+        base_model: base.model.clone(),
+        tokenizer: base.tokenizer.clone(),
+        task: task.spec.clone(),
+        history,
+        seed: line.seed,
+        data: task.sources.clone(),
+        golden: golden(lab, task, prompt)?,
+    })
+}
+
+/// A stage measured now, on every part of the task's data.
+///
+/// # Errors
+/// If the evaluation fails.
+pub fn measured_stage(lab: &mut Lab<'_>, task: &TaskData, arm: &ArmPrompt) -> Result<Stage, RunError> {
+    Ok(stage(arm, &task.metrics, &measure(lab, task, &arm.prompt)?))
+}
+
+/// Measures a stage whose metrics are not known, because it was made without a model.
+///
+/// # Errors
+/// If the evaluation fails.
+pub fn complete(
+    lab: &mut Lab<'_>,
+    task: &TaskData,
+    prompt: &Prompt,
+    stage: &mut Stage,
+) -> Result<(), RunError> {
+    if stage.dev.is_empty() && stage.test.is_empty() {
+        (stage.dev, stage.test) = dev_and_test(&task.metrics, &measure(lab, task, prompt)?);
+    }
+    Ok(())
+}
+
+/// Values of a task's metrics, by part of its data.
+type Values<'n> = [(&'n str, Vec<f64>)];
+
+fn measure(
+    lab: &mut Lab<'_>,
+    task: &TaskData,
+    prompt: &Prompt,
+) -> Result<Vec<(&'static str, Vec<f64>)>, RunError> {
+    let job = |examples| Job { rows: prompt.rows(), answers: &task.answers, examples };
+    let jobs: Vec<Job<'_>> = task.measured().map(|(_, examples)| job(examples)).collect();
+    let predictions = lab.evaluator.predictions(&jobs)?;
+    let parts = task.measured().zip(&predictions).map(|((split, examples), predictions)| {
+        let value = |&metric| task.judge(metric, predictions, examples).value();
+        (split, task.metrics.iter().map(value).collect())
+    });
+    Ok(parts.collect())
+}
+
+fn stage(arm: &ArmPrompt, metrics: &[Metric], values: &Values<'_>) -> Stage {
+    let (dev, test) = dev_and_test(metrics, values);
     Stage {
         name: arm.name.to_owned(),
         tokens: arm.prompt.kept_token_count(),
@@ -95,16 +147,28 @@ fn stage(arm: &ArmPrompt, metrics: &[Metric], measured: &Arm) -> Stage {
         parameters: arm.prompt.parameters(),
         ratio: arm.ratio,
         steps: arm.training.as_ref().map_or(0, |training| training.steps),
-        dev: split(&["report", "choose"]),
-        test: split(&["test"]),
+        dev,
+        test,
     }
 }
 
+/// Metrics as a prompt file states them; as dev it gives the part that nothing was chosen by, where there is one.
+fn dev_and_test(metrics: &[Metric], values: &Values<'_>) -> (Map<String, Value>, Map<String, Value>) {
+    let split = |names: &[&str]| {
+        let found = names.iter().find_map(|name| values.iter().find(|(split, _)| split == name));
+        let values = found.into_iter().flat_map(|(_, values)| values);
+        metrics.iter().zip(values).map(|(metric, value)| (metric.name().to_owned(), json!(value))).collect()
+    };
+    (split(&["report", "choose"]), split(&["test"]))
+}
+
 /// The first dev examples with the answers that a server has to repeat.
-fn golden(lab: &mut Lab<'_>, line: &Line<'_>, arm: &ArmPrompt) -> Result<Vec<Golden>, RunError> {
-    let task = line.task;
+///
+/// # Errors
+/// If the evaluation fails.
+pub fn golden(lab: &mut Lab<'_>, task: &TaskData, prompt: &Prompt) -> Result<Vec<Golden>, RunError> {
     let examples = &task.choose[..GOLDEN.min(task.choose.len())];
-    let job = Job { rows: arm.prompt.rows(), answers: &task.answers, examples };
+    let job = Job { rows: prompt.rows(), answers: &task.answers, examples };
     let answers = lab.evaluator.answers(&[job])?.into_iter().flatten();
     let golden = examples.iter().zip(answers).map(|(example, answer)| {
         let (scores, text) = match answer {

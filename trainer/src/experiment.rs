@@ -34,6 +34,16 @@ pub struct Experiment {
     pub command: String,
 }
 
+// === impl Experiment ===
+
+impl Experiment {
+    /// Where a task's results go.
+    #[must_use]
+    pub fn folder_of(&self, task: &str) -> PathBuf {
+        if self.tasks.len() == 1 { self.out.clone() } else { self.out.join(task) }
+    }
+}
+
 /// Runs an experiment, or goes on with it where it was interrupted. Returns the summaries, by task.
 ///
 /// # Errors
@@ -72,7 +82,7 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
                 lab.log(&Event::stage_recorded(&task.name, seed.seed, arm, &summary.metrics))?;
             }
         }
-        let out = if tasks.len() == 1 { experiment.out.clone() } else { experiment.out.join(&task.name) };
+        let out = experiment.folder_of(&task.name);
         write_prompts(&mut lab, lines, records, &summary, &out)?;
         let path = out.join("summary.json");
         let text = format!("{:#}\n", json!(summary));

@@ -18,7 +18,8 @@
 //! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
 //! | [`superglue`] | the benchmark's files: rows, presets, submissions |
 //! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
-//! | [`report`], [`inspect`] | what a run found, as a page; a prompt file, for a terminal |
+//! | [`steps`] | the method's stages one by one, from prompt file to prompt file |
+//! | [`report`], [`table`], [`inspect`] | what a run found, as a page and for a terminal; a prompt file, for a terminal |
 
 pub mod batches;
 pub mod check;
@@ -44,8 +45,10 @@ pub mod race;
 pub mod report;
 pub mod setup;
 pub mod statistics;
+pub mod steps;
 pub mod summary;
 pub mod superglue;
+pub mod table;
 pub mod task_data;
 pub mod task_file;
 pub mod tuner;

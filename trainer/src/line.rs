@@ -70,6 +70,15 @@ impl<'t> Line<'t> {
         rng
     }
 
+    /// The prompt that stage one starts from, and where its values come from.
+    ///
+    /// # Errors
+    /// If what the task starts from is not usable.
+    pub fn start(&self, lab: &Lab<'_>, stream: Stream) -> Result<(Prompt, String), RunError> {
+        let tuning = &self.task.file.tuning;
+        self.initial(lab, &tuning.initialization, tuning.prompt_tokens, stream)
+    }
+
     /// A prompt of `tokens` tokens to start from, and where its values come from.
     ///
     /// # Errors

@@ -7,6 +7,9 @@
 
 mod controls;
 mod masking;
+mod single;
+
+pub use single::{retrain, tune};
 
 use xprompt::prompt::{Prompt, keep_top_pieces, keep_top_tokens};
 
@@ -106,8 +109,7 @@ fn stages(lab: &mut Lab<'_>, lines: &[Line<'_>], records: &mut [Record]) -> Resu
     let mut initial = Vec::with_capacity(lines.len());
     let mut groups = Groups::default();
     for (i, line) in lines.iter().enumerate() {
-        let tuning = &line.task.file.tuning;
-        let start = |stream| line.initial(lab, &tuning.initialization, tuning.prompt_tokens, stream);
+        let start = |stream| line.start(lab, stream);
         let (prompt, origin) = start(Stream::Initial)?;
         groups.add(i, line.tuning("tuning", vec![candidate("tuned", &prompt)]));
         let restarts = (0..line.task.file.controls.restarts)

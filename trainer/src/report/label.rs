@@ -99,7 +99,7 @@ pub(super) fn split(name: &str) -> &str {
 }
 
 /// A split, inside a sentence.
-pub(super) fn on_split(name: &str) -> String {
+pub(crate) fn on_split(name: &str) -> String {
     match name {
         "choose" => "on the part of dev that choices were made by".into(),
         "report" => "on the part of dev held back".into(),
@@ -145,7 +145,7 @@ pub(super) fn metric_with_unit(name: &str) -> String {
 }
 
 /// The same, with where it was measured: `Accuracy on dev, %`.
-pub(super) fn metric_on(name: &str, place: &str) -> String {
+pub(crate) fn metric_on(name: &str, place: &str) -> String {
     format!("{} on {place}{}", metric(name), scale(name))
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// A difference of metrics in points, with its sign.
-pub(super) fn points(difference: f64) -> String {
+pub(crate) fn points(difference: f64) -> String {
     let text = percent(difference);
     if difference > 0.0 && text != "0.0" { format!("+{text}") } else { text }
 }

@@ -5,4 +5,5 @@ mod command;
 mod overview;
 mod page;
 mod sample;
+mod table;
 mod verdict;

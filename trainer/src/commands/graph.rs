@@ -1,0 +1,62 @@
+//! `graph`: one of the model's graphs as a file.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use xprompt::prompt::write_atomically;
+use xprompt::t5::{Checkpoint, graphs};
+
+use super::options::ModelFolder;
+
+const EXAMPLE: &str = "\
+Example:
+  xprompt-trainer graph tuning-labels --out models/t5-nano/tuning.onnx";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// Encoder and decoder over a label trie.
+    Scoring,
+    /// The encoder alone.
+    Encoder,
+    /// One decoder step with a cache.
+    DecoderStep,
+    /// Loss over label candidates and its prompt gradient.
+    TuningLabels,
+    /// Loss over the vocabulary and its prompt gradient.
+    TuningText,
+}
+
+/// Writes one of the model's graphs to an ONNX file, to be looked at with any ONNX viewer.
+///
+/// Reads the model's folder. The file refers to the weights there, so it is small.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Graph {
+    /// Which graph.
+    kind: Kind,
+    /// The ONNX file; written into the model's folder it runs as it is, because it refers to the weights there.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    model: ModelFolder,
+}
+
+// === impl Graph ===
+
+impl Graph {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let checkpoint = Checkpoint::open(&self.model.model)?;
+        let graph = match self.kind {
+            Kind::Scoring => graphs::scoring(&checkpoint),
+            Kind::Encoder => graphs::encoder(&checkpoint),
+            Kind::DecoderStep => graphs::decoder_step(&checkpoint),
+            Kind::TuningLabels => graphs::tuning(&checkpoint, graphs::Answers::Candidates),
+            Kind::TuningText => graphs::tuning(&checkpoint, graphs::Answers::Vocabulary),
+        };
+        let bytes = checkpoint.onnx(&graph);
+        write_atomically(&self.out, &bytes).with_context(|| self.out.display().to_string())?;
+        println!("{}: {} nodes, {} KiB", self.out.display(), graph.node_count(), bytes.len() / 1024);
+        Ok(())
+    }
+}

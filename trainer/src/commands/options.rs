@@ -1,0 +1,50 @@
+//! Options that commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use xprompt::runtime::Device;
+use xprompt_trainer::setup::{Options, Setup};
+
+/// Which model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and machine")]
+pub(super) struct ModelFolder {
+    /// Hugging Face folder of the frozen T5: config.json, model.safetensors (or shards), tokenizer.json.
+    #[arg(long, env = "XPROMPT_MODEL", value_name = "DIR", default_value = "models/t5-nano")]
+    pub(super) model: PathBuf,
+}
+
+/// Which model, and how it runs. To be flattened behind a command's own arguments.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and machine")]
+pub(super) struct ModelOptions {
+    #[command(flatten)]
+    folder: ModelFolder,
+    /// ONNX Runtime library; by default ORT_DYLIB_PATH, beside this program, or where `make setup` put it.
+    #[arg(long, env = "XPROMPT_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Threads that compute; by default all cores.
+    #[arg(long, env = "XPROMPT_THREADS", value_name = "N")]
+    threads: Option<usize>,
+    /// Where to compute: cpu, cuda, or cuda:N for the GPU with number N.
+    #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t)]
+    device: Device,
+    /// Memory for activations in MiB; by default half of what is free, on a GPU 16384. Runs are cut to fit.
+    #[arg(long, env = "XPROMPT_MEMORY", value_name = "MIB")]
+    memory: Option<usize>,
+}
+
+// === impl ModelOptions ===
+
+impl ModelOptions {
+    pub(super) fn load(&self) -> anyhow::Result<Setup> {
+        Ok(Setup::load(&Options {
+            model: self.folder.model.clone(),
+            library: self.onnxruntime.clone(),
+            threads: self.threads,
+            device: self.device,
+            memory: self.memory.map(|mebibytes| mebibytes << 20),
+        })?)
+    }
+}

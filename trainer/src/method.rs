@@ -14,7 +14,7 @@ use crate::error::RunError;
 use crate::importance::{Importance, Scores};
 use crate::lab::Lab;
 use crate::line::{Line, Stream};
-use crate::race::{Candidate, Finished, Group};
+use crate::race::{Candidate, Finished, Group, race};
 use crate::summary::{Masking, Training};
 
 /// What the method and its controls made of one line.
@@ -242,7 +242,7 @@ impl<'t> Groups<'t> {
     }
 
     fn race(self, lab: &mut Lab<'_>, part: &str) -> Result<Raced, RunError> {
-        let finished = lab.race(part, &self.groups)?;
+        let finished = race(lab, part, &self.groups)?;
         let groups = self.lines.into_iter().zip(self.groups).zip(finished);
         Ok(Raced {
             groups: groups

@@ -48,6 +48,12 @@ impl Plan {
         Self { bytes: bytes.unwrap_or(usual), enough }
     }
 
+    /// Memory for activations, in MiB.
+    #[must_use]
+    pub fn mebibytes(self) -> usize {
+        self.bytes >> 20
+    }
+
     /// Cuts sequences, given by their lengths in ascending order, into runs; each holds at least one.
     #[must_use]
     pub fn runs(&self, config: &Config, keeps: Keeps, lengths: &[usize]) -> Vec<Range<usize>> {

@@ -105,7 +105,7 @@ fn deviation(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Example, Target};
+    use crate::example::{Example, Target};
     use crate::metric::{Metric, Prediction};
 
     /// `right` of 400 examples answered rightly, from the `first` on.

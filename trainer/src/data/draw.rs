@@ -7,7 +7,8 @@ use std::hash::Hash;
 use serde_json::json;
 use xprompt::fingerprint;
 
-use super::{DataError, Entry, Example, Target};
+use super::{DataError, Entry};
+use crate::example::{Example, Target};
 use crate::task_file::Data;
 
 /// The share of train that becomes dev where no other is given.

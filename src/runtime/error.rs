@@ -65,7 +65,8 @@ impl RuntimeError {
 
 impl From<ort::Error> for RuntimeError {
     fn from(error: ort::Error) -> Self {
-        Self::of(error.to_string())
+        // some messages end with a line break
+        Self::of(error.to_string().trim_end().to_owned())
     }
 }
 

@@ -46,7 +46,7 @@ pub enum RunError {
     Folder(#[from] FolderError),
     /// The memory of the machine or the GPU does not suffice.
     #[error(
-        "out of memory; run the same command with a lower --memory (it was {mebibytes}), and it goes on from its last \
+        "out of memory; run the same command with a lower --memory (it was {mebibytes} MiB), and it goes on from its last \
          checkpoint (ONNX Runtime: {reason})"
     )]
     OutOfMemory {

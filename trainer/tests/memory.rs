@@ -39,7 +39,8 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let row = |i: usize, films: usize| {
         let (word, label) = if i.is_multiple_of(2) { ("superb", "good") } else { ("dull", "poor") };
-        let films: Vec<String> = (0..films).map(|film| format!("a {word} film of {film} minutes")).collect();
+        let films: Vec<String> =
+            (0..films).map(|film| format!("a {word} film of {} minutes", i + film)).collect();
         json!({"text": films.join(" "), "label": label}).to_string()
     };
     let write = |name: &str, rows: Vec<String>| {

@@ -3,42 +3,19 @@
 //! All sessions share one thread pool. A [`Session`] has one owner at a time (`run` takes `&mut self`).
 
 mod device;
+mod error;
 mod library;
 mod model;
 mod session;
 
 pub use device::{Device, UnknownDevice};
+pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
 pub use session::{Input, Output, Session};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-
-/// Why ONNX Runtime could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
-    /// No library was found.
-    #[error(transparent)]
-    NotFound(#[from] LibraryNotFound),
-    /// The library was found, but does not load.
-    #[error("{path}: {reason}; xprompt needs ONNX Runtime 1.24 or newer, `make setup` fetches it")]
-    Load {
-        /// The library.
-        path: PathBuf,
-        /// What the loader said.
-        reason: String,
-    },
-    /// A second runtime was asked for with another library.
-    #[error("this process already runs on {0}: one ONNX Runtime library a process")]
-    AlreadyStarted(PathBuf),
-    /// ONNX Runtime refused a model or failed in a run.
-    #[error("ONNX Runtime: {0}")]
-    Ort(#[from] ort::Error),
-    /// The runtime returned something else than the graph says: a mistake of this program.
-    #[error("output {0} is missing or of another type")]
-    Output(String),
-}
 
 /// The loaded library and its environment, with the thread pool that all sessions share.
 #[derive(Clone)]

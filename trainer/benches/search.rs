@@ -12,7 +12,7 @@ use xprompt::prompt::{Prompt, keep_top_pieces, keep_top_tokens};
 use xprompt_trainer::lab::Lab;
 use xprompt_trainer::line::{Line, Stream};
 use xprompt_trainer::progress::Progress;
-use xprompt_trainer::race::{Candidate, Finished, Group};
+use xprompt_trainer::race::{Candidate, Finished, Group, race};
 use xprompt_trainer::setup::{Options, Setup};
 use xprompt_trainer::task_data::TaskData;
 use xprompt_trainer::task_file::TaskFile;
@@ -35,9 +35,8 @@ fn main() -> anyhow::Result<()> {
     let task = TaskData::read("search", file, &setup)?;
     let line = Line { task: &task, seed: 42 };
     let mut lab = Lab::without_folder(&setup, Progress::quiet());
-    let tuning = &task.file.tuning;
-    let (initial, _) = line.initial(&lab, &tuning.initialization, tuning.prompt_tokens, Stream::Initial)?;
-    let tuned = one(lab.race("tuning", &[line.tuning("tuning", vec![candidate("tuned", initial)])])?)?;
+    let (initial, _) = line.start(&lab, Stream::Initial)?;
+    let tuned = one(race(&mut lab, "tuning", &[line.tuning("tuning", vec![candidate("tuned", initial)])])?)?;
     println!(
         "tuned: {:.1} % after {} steps, on {}",
         100.0 * tuned.metric,
@@ -84,12 +83,12 @@ fn level(
         How::OneAfterTheOther => {
             let alone = candidates
                 .into_iter()
-                .map(|candidate| Ok(one(lab.race("alone", &[line.retraining("alone", vec![candidate])])?)?));
+                .map(|candidate| one(race(lab, "alone", &[line.retraining("alone", vec![candidate])])?));
             alone.collect::<anyhow::Result<_>>()?
         }
         How::SideBySide | How::Halving => {
             let group = Group { halving: matches!(how, How::Halving), ..line.trials("trials", candidates) };
-            lab.race("trials", &[group])?.remove(0)
+            race(lab, "trials", &[group])?.remove(0)
         }
     };
     let steps = finished.iter().map(|finished| finished.training.steps).sum();

@@ -12,6 +12,7 @@ use crate::evaluate::EvaluateError;
 use crate::folder::FolderError;
 use crate::initialize::InitializeError;
 use crate::log::LogError;
+use crate::plan::Plan;
 
 /// Why a run ended early. What was finished before is kept in the run's folder.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,17 @@ pub enum RunError {
     /// The run's folder is not usable.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The memory of the machine or the GPU does not suffice.
+    #[error(
+        "out of memory; run the same command with a lower --memory (it was {mebibytes} MiB), and it goes on from its last \
+         checkpoint (ONNX Runtime: {reason})"
+    )]
+    OutOfMemory {
+        /// What ONNX Runtime said.
+        reason: String,
+        /// Memory for activations that was planned with, in MiB.
+        mebibytes: usize,
+    },
     /// A prompt cannot be written, or is not one that a server would load.
     #[error("{path}: {source}")]
     Prompt {
@@ -95,4 +107,20 @@ pub enum RunError {
         /// The recipe's learning rate.
         learning_rate: f32,
     },
+}
+
+// === impl RunError ===
+
+impl RunError {
+    /// The error as a run says it that is planned like this: with a remedy, if the memory did not suffice.
+    #[must_use]
+    pub fn under(self, plan: Plan) -> Self {
+        match self {
+            Self::Runtime(RuntimeError::OutOfMemory(reason))
+            | Self::Evaluate(EvaluateError::Runtime(RuntimeError::OutOfMemory(reason))) => {
+                Self::OutOfMemory { reason, mebibytes: plan.mebibytes() }
+            }
+            other => other,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use xprompt::engine::{Answers, Generator, Scorer, Source};
 use xprompt::runtime::{Model, RuntimeError};
 use xprompt::task::{LabelTrie, Tokenizer, TokenizerError};
 
-use crate::data::Example;
+use crate::example::Example;
 use crate::metric::Prediction;
 use crate::plan::{Keeps, Plan};
 

@@ -49,6 +49,10 @@ impl Experiment {
 /// # Errors
 /// If the data is not usable, a part fails, or the folder cannot be used. What was finished before is kept.
 pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Result<Vec<Summary>, RunError> {
+    work(setup, experiment, progress).map_err(|error| error.under(setup.plan))
+}
+
+fn work(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Result<Vec<Summary>, RunError> {
     let tasks = experiment
         .tasks
         .iter()
@@ -57,8 +61,8 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
     tasks.iter().for_each(|task| announce(task, &progress));
     let description = describe(setup, experiment, &tasks);
     let (folder, description) = Folder::open(&experiment.out, &description, &["plan"])?;
-    if let Ok(plan) = serde_json::from_value::<Plan>(description["plan"].clone()) {
-        setup.plan = plan;
+    if let Ok(plan) = serde_json::from_value(description["plan"].clone()) {
+        go_on_as_planned(setup, plan, &progress);
     }
     let position = folder.log_position()?;
     let log = Log::open(&experiment.out, position.as_ref())?;
@@ -92,6 +96,20 @@ pub fn run(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Re
     let seconds = lab.folder.times().iter().map(|timing| timing.seconds).sum();
     lab.log(&Event::RunFinished { seconds })?;
     Ok(summaries)
+}
+
+/// Keeps to the plan that the run began with, unless another is asked for.
+fn go_on_as_planned(setup: &mut Setup, first: Plan, progress: &Progress) {
+    if !setup.plan_is_given {
+        setup.plan = first;
+    } else if setup.plan != first {
+        progress.line(&format!(
+            "{:<22} {} MiB from here on; the run began with {} MiB, and sums over other batches may round otherwise",
+            "memory",
+            setup.plan.mebibytes(),
+            first.mebibytes(),
+        ));
+    }
 }
 
 /// Everything that makes the run what it is. What is planned from the machine stays as it was first planned.

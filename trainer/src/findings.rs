@@ -186,9 +186,10 @@ fn table(task: &TaskData, seeds: &[(u64, &Record, &Measured)], values: &[Vec<Val
     rows.collect()
 }
 
-/// Judges predictions under the same resamplings.
+/// Judges predictions, all of a part of the data under the same resamplings.
 struct Judge<'t> {
     task: &'t TaskData,
+    /// By part; drawn when the first prompt is judged, which tells how many groups a part has.
     resamplers: Vec<Option<Resampler>>,
 }
 
@@ -201,25 +202,21 @@ impl<'t> Judge<'t> {
 
     /// By seed, arm, part and metric.
     fn values(mut self, seeds: &[(u64, &Record, &Measured)]) -> Vec<Vec<Values>> {
-        let mut all = Vec::with_capacity(seeds.len());
-        for (_, _, measured) in seeds {
-            all.push(measured.arms.iter().map(|arm| self.arm(arm)).collect());
-        }
-        all
+        let values =
+            seeds.iter().map(|(_, _, measured)| measured.arms.iter().map(|arm| self.arm(arm)).collect());
+        values.collect()
     }
 
     fn arm(&mut self, predictions: &[Vec<Prediction>]) -> Values {
         let task = self.task;
         let parts = task.measured().zip(predictions).zip(&mut self.resamplers);
-        parts
-            .map(|(((_, examples), predictions), resampler)| {
-                let judge = |&metric| {
-                    let judged = task.judge(metric, predictions, examples);
-                    resampler.get_or_insert_with(|| Resampler::new(judged.len())).resample(&judged)
-                };
-                let mut judge = judge;
-                task.metrics.iter().map(&mut judge).collect()
-            })
-            .collect()
+        let values = parts.map(|(((_, examples), predictions), resampler)| {
+            let value = |&metric| {
+                let judged = task.judge(metric, predictions, examples);
+                resampler.get_or_insert_with(|| Resampler::new(judged.len())).resample(&judged)
+            };
+            task.metrics.iter().map(value).collect()
+        });
+        values.collect()
     }
 }

@@ -133,12 +133,6 @@ impl Folder {
         Ok((folder, run))
     }
 
-    /// The folder's path.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
-    }
-
     /// Begins the next part of the run. Returns its result if it was finished before.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use xprompt::engine::{Answers, Source};
 use xprompt::prompt::Prompt;
 use xprompt::runtime::RuntimeError;
 
-use crate::data::Example;
+use crate::example::Example;
 use crate::tuner::{Contribution, Tuned, Tuner};
 
 /// Examples that run between two reports of progress.

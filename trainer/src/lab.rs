@@ -8,7 +8,6 @@ use crate::evaluate::Evaluator;
 use crate::folder::Folder;
 use crate::log::{Event, Log, Position};
 use crate::progress::Progress;
-use crate::race::{Finished, Group, race};
 use crate::setup::Setup;
 use crate::tuner::Tuner;
 
@@ -89,13 +88,5 @@ impl<'m> Lab<'m> {
         self.log(&Event::PartFinished { part: part(), seconds })?;
         self.folder.finish(name, &result, self.log_position())?;
         Ok(result)
-    }
-
-    /// Tunes candidates side by side, as a part of the experiment.
-    ///
-    /// # Errors
-    /// As [`race`].
-    pub fn race(&mut self, name: &str, groups: &[Group<'_>]) -> Result<Vec<Vec<Finished>>, RunError> {
-        self.part(name, |lab| race(lab, name, groups))
     }
 }

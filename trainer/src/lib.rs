@@ -1,25 +1,29 @@
 //! The trainer: prompt tuning, hierarchical structured pruning and rewinding, after "XPrompt: Exploring the
 //! Extreme of Prompt Tuning" (Ma et al., EMNLP 2022).
 //!
+//! A room uses only rooms above it:
+//!
 //! | room | what lives there |
 //! | --- | --- |
-//! | [`task_file`] | what a task file may say |
-//! | [`check`] | what is wrong with a task's data and template |
-//! | [`data`], [`task_data`] | labelled rows as token ids, parted into what is tuned on, chosen by and reported on |
-//! | [`setup`], [`plan`] | the loaded model, and how much a run of it holds |
-//! | [`tuner`] | losses and prompt gradients of a batch, by the tuning graph |
-//! | [`evaluate`], [`metric`] | answers by the engine's own scoring, and what they are measured by |
-//! | [`optimizer`], [`batches`] | Adafactor; shuffled batches of similar length |
-//! | [`initialize`], [`importance`] | where a prompt starts; what each token and piece contributes |
-//! | [`race`] | candidates that tune side by side, each kept at its best |
-//! | [`lab`], [`folder`] | tools of an experiment; what it keeps so that it can go on |
-//! | [`log`], [`progress`] | what a program and what a person sees meanwhile |
-//! | [`mod@line`], [`method`] | one task with one seed; the whole method and its controls over many |
-//! | [`statistics`], [`findings`], [`summary`] | intervals; what was found, measured; its form as a file |
+//! | [`summary`], [`report`], [`table`], [`inspect`] | what a run found, as a file, a page and a table; a prompt file, for a terminal |
+//! | [`example`], [`metric`] | one labelled text; what answers are measured by |
 //! | [`superglue`] | the benchmark's files: rows, presets, submissions |
-//! | [`deliver`], [`experiment`] | prompt files; everything from task files to results |
+//! | [`task_file`] | what a task file may say |
+//! | [`data`], [`check`] | files as examples, divided into splits; what is wrong with a task's data and template |
+//! | [`plan`] | how much a run of the model holds |
+//! | [`tuner`], [`importance`] | losses and prompt gradients of a batch; what each token and piece contributes |
+//! | [`evaluate`] | answers by the engine's own scoring |
+//! | [`setup`], [`initialize`] | the loaded model; where a prompt starts |
+//! | [`optimizer`], [`batches`] | Adafactor; shuffled batches of similar length |
+//! | [`statistics`] | intervals by bootstrap |
+//! | [`log`], [`folder`], [`progress`] | what a program sees meanwhile; what a run keeps to go on; what a person sees |
+//! | [`error`] | why a run ended early |
+//! | [`task_data`] | a task's examples, parted into what is tuned on, chosen by and reported on |
+//! | [`lab`], [`race`] | the tools of an experiment; candidates that tune side by side, each kept at its best |
+//! | [`mod@line`], [`method`] | one task with one seed; the whole method and its controls over many |
+//! | [`findings`], [`deliver`] | everything measured again, as a summary; prompt files |
+//! | [`experiment`] | everything from task files to results |
 //! | [`steps`] | the method's stages one by one, from prompt file to prompt file |
-//! | [`report`], [`table`], [`inspect`] | what a run found, as a page and for a terminal; a prompt file, for a terminal |
 
 pub mod batches;
 pub mod check;
@@ -27,6 +31,7 @@ pub mod data;
 pub mod deliver;
 pub mod error;
 pub mod evaluate;
+pub mod example;
 pub mod experiment;
 pub mod findings;
 pub mod folder;

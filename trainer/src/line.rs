@@ -6,8 +6,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use xprompt::prompt::Prompt;
 
-use crate::data::Example;
 use crate::error::RunError;
+use crate::example::Example;
 use crate::importance::{Scores, importance, left_out};
 use crate::initialize::{Initial, initialize};
 use crate::lab::Lab;

@@ -8,16 +8,17 @@
 mod controls;
 mod masking;
 mod single;
+mod stages;
 
 pub use single::{retrain, tune};
 
-use xprompt::prompt::{Prompt, keep_top_pieces, keep_top_tokens};
+use xprompt::prompt::Prompt;
 
 use crate::error::RunError;
 use crate::importance::{Importance, Scores};
 use crate::lab::Lab;
-use crate::line::{Line, Stream};
-use crate::race::{Candidate, Finished, Group};
+use crate::line::Line;
+use crate::race::{Candidate, Finished, Group, race};
 use crate::summary::{Masking, Training};
 
 /// What the method and its controls made of one line.
@@ -92,7 +93,7 @@ struct Known {
 /// If ONNX Runtime fails, a training diverges, or the run's folder is not usable.
 pub fn run(lab: &mut Lab<'_>, lines: &[Line<'_>]) -> Result<Vec<Record>, RunError> {
     let mut records: Vec<Record> = lines.iter().map(|_| Record::empty()).collect();
-    let known = stages(lab, lines, &mut records)?;
+    let known = stages::run(lab, lines, &mut records)?;
     let controls = controls::run(lab, lines, &known)?;
     let masking = masking::run(lab, lines, &known)?;
     for (((record, known), controls), masking) in records.iter_mut().zip(known).zip(controls).zip(masking) {
@@ -105,112 +106,8 @@ pub fn run(lab: &mut Lab<'_>, lines: &[Line<'_>]) -> Result<Vec<Record>, RunErro
     Ok(records)
 }
 
-fn stages(lab: &mut Lab<'_>, lines: &[Line<'_>], records: &mut [Record]) -> Result<Vec<Known>, RunError> {
-    let mut initial = Vec::with_capacity(lines.len());
-    let mut groups = Groups::default();
-    for (i, line) in lines.iter().enumerate() {
-        let start = |stream| line.start(lab, stream);
-        let (prompt, origin) = start(Stream::Initial)?;
-        groups.add(i, line.tuning("tuning", vec![candidate("tuned", &prompt)]));
-        let restarts = (0..line.task.file.controls.restarts)
-            .map(|number| {
-                let (prompt, _) = start(Stream::Restart(number as u64))?;
-                Ok(candidate(&format!("restart {}", number + 1), &prompt))
-            })
-            .collect::<Result<Vec<_>, RunError>>()?;
-        if !restarts.is_empty() {
-            groups.add(i, line.tuning("restarts", restarts));
-        }
-        initial.push(prompt);
-        records[i].origin = origin;
-    }
-    let mut stage_one = groups.race(lab, "tuning")?;
-    let tuned: Vec<Finished> = (0..lines.len()).map(|i| stage_one.only(i, "tuning")).collect();
-    for (line, tuned) in lines.iter().zip(&tuned) {
-        announce(lab, line, "tuned", tuned);
-    }
-
-    let scores: Vec<Scores> = lab.part("importance", |lab| {
-        lines.iter().zip(&tuned).map(|(line, tuned)| line.scores(lab, &tuned.prompt)).collect()
-    })?;
-
-    let mut groups = Groups::default();
-    for (i, line) in lines.iter().enumerate() {
-        let (tuned, scores, file) = (&tuned[i].prompt, &scores[i].absolute, &line.task.file);
-        let by_token = |ratio| tuned.masked(&keep_top_tokens(tuned, &scores.tokens, ratio));
-        groups.add(i, line.trials("token pruning", ratios(&file.pruning.token_ratios, by_token)));
-        groups.add(i, line.retraining("continued", vec![candidate("continued", tuned)]));
-        if file.controls.piece_only {
-            let by_piece = |ratio| tuned.masked(&keep_top_pieces(tuned, &scores.pieces, ratio));
-            groups.add(i, line.trials("piece only", ratios(&file.pruning.piece_ratios, by_piece)));
-        }
-    }
-    let mut token_level = groups.race(lab, "token pruning")?;
-    let mut tokens = Vec::with_capacity(lines.len());
-    for (i, line) in lines.iter().enumerate() {
-        let winner =
-            token_level.winner(i, "token pruning", "token", &line.task.file.pruning.token_ratios, records);
-        tokens.push(winner);
-    }
-
-    let piece_scores: Vec<Scores> = lab.part("importance of pieces", |lab| {
-        lines.iter().zip(&tokens).map(|(line, winner)| line.scores(lab, &winner.pruned)).collect()
-    })?;
-    let mut groups = Groups::default();
-    for (i, line) in lines.iter().enumerate() {
-        let (pruned, scores) = (&tokens[i].pruned, &piece_scores[i].absolute);
-        let by_piece = |ratio| pruned.masked(&keep_top_pieces(pruned, &scores.pieces, ratio));
-        groups.add(i, line.trials("piece pruning", ratios(&line.task.file.pruning.piece_ratios, by_piece)));
-    }
-    let mut piece_level = groups.race(lab, "piece pruning")?;
-
-    let mut known = Vec::with_capacity(lines.len());
-    let parts = initial.into_iter().zip(tuned).zip(scores).zip(tokens).zip(piece_scores);
-    for (i, ((((initial, tuned), scores), tokens), piece_scores)) in parts.enumerate() {
-        let ratios = &lines[i].task.file.pruning.piece_ratios;
-        let pieces = piece_level.winner(i, "piece pruning", "piece", ratios, records);
-        announce(lab, &lines[i], "xprompt", &pieces.retrained);
-        let controls = &lines[i].task.file.controls;
-        known.push(Known {
-            initial,
-            tuned,
-            scores,
-            continued: token_level.only(i, "continued"),
-            tokens,
-            piece_scores: piece_scores.absolute,
-            pieces,
-            restarts: (controls.restarts > 0).then(|| stage_one.best(i, "restarts")),
-            piece_only: controls
-                .piece_only
-                .then(|| token_level.winner(i, "piece only", "piece_only", ratios, records)),
-        });
-    }
-    Ok(known)
-}
-
-fn announce(lab: &Lab<'_>, line: &Line<'_>, what: &str, finished: &Finished) {
-    let prompt = &finished.prompt;
-    lab.progress.line(&format!(
-        "{:<22} {what}: {} {:.1} % on the choosing part of dev at step {} of {}; {} of {} tokens, {} of {} pieces",
-        format!("{} seed {}", line.task.name, line.seed),
-        line.task.metrics[0].name(),
-        100.0 * finished.metric,
-        finished.training.best_step,
-        finished.training.steps,
-        prompt.kept_token_count(),
-        prompt.tokens(),
-        prompt.kept_piece_count(),
-        prompt.piece_mask().len(),
-    ));
-}
-
 fn candidate(name: &str, prompt: &Prompt) -> Candidate {
     Candidate { name: name.to_owned(), prompt: prompt.clone() }
-}
-
-fn ratios(ratios: &[f64], pruned: impl Fn(f64) -> Prompt) -> Vec<Candidate> {
-    let name = |ratio: f64| format!("{:.0} %", 100.0 * ratio);
-    ratios.iter().map(|&ratio| Candidate { name: name(ratio), prompt: pruned(ratio) }).collect()
 }
 
 /// The better on dev; of equal ones the smaller prompt, of equal sizes the first.
@@ -244,7 +141,7 @@ impl<'t> Groups<'t> {
     }
 
     fn race(self, lab: &mut Lab<'_>, part: &str) -> Result<Raced, RunError> {
-        let finished = lab.race(part, &self.groups)?;
+        let finished = race(lab, part, &self.groups)?;
         let groups = self.lines.into_iter().zip(self.groups).zip(finished);
         Ok(Raced {
             groups: groups

@@ -48,6 +48,12 @@ impl Plan {
         Self { bytes: bytes.unwrap_or(usual), enough }
     }
 
+    /// Memory for activations, in MiB.
+    #[must_use]
+    pub fn mebibytes(self) -> usize {
+        self.bytes >> 20
+    }
+
     /// Cuts sequences, given by their lengths in ascending order, into runs; each holds at least one.
     #[must_use]
     pub fn runs(&self, config: &Config, keeps: Keeps, lengths: &[usize]) -> Vec<Range<usize>> {
@@ -92,7 +98,23 @@ fn free_memory() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::path::Path;
+
+    proptest! {
+        #[test]
+        fn runs_hold_every_sequence_once_and_in_order(
+            mut lengths in proptest::collection::vec(1usize..2000, 0..100),
+            mebibytes in 0usize..4000,
+            gpu: bool,
+        ) {
+            lengths.sort_unstable();
+            let device = if gpu { Device::Cuda(0) } else { Device::Cpu };
+            let runs = Plan::new(device, Some(mebibytes << 20)).runs(&config(), Keeps::AllLayers, &lengths);
+            prop_assert!(runs.iter().all(|run| !run.is_empty()));
+            prop_assert!(runs.into_iter().flatten().eq(0..lengths.len()));
+        }
+    }
 
     fn config() -> Config {
         Config::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/t5-nano")).unwrap()

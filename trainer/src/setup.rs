@@ -52,6 +52,8 @@ pub struct Setup {
     pub base: Base,
     /// How much a run holds at once.
     pub plan: Plan,
+    /// Whether the plan's memory was asked for, and not taken from what is free.
+    pub plan_is_given: bool,
 }
 
 // === impl Setup ===
@@ -68,7 +70,8 @@ impl Setup {
         let base = base(&checkpoint, &tokenizer);
         let runtime = Runtime::start(options.library.as_deref(), options.threads)?;
         let model = Model::new(checkpoint, runtime).on(options.device);
-        Ok(Self { model, tokenizer, base, plan: Plan::new(options.device, options.memory) })
+        let plan = Plan::new(options.device, options.memory);
+        Ok(Self { model, tokenizer, base, plan, plan_is_given: options.memory.is_some() })
     }
 
     /// Where it computes, in words.

@@ -105,8 +105,9 @@ fn deviation(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Example, Target};
+    use crate::example::{Example, Target};
     use crate::metric::{Metric, Prediction};
+    use proptest::prelude::*;
 
     /// `right` of 400 examples answered rightly, from the `first` on.
     fn judged(first: usize, right: usize) -> Judged {
@@ -121,6 +122,24 @@ mod tests {
         let label = |i: usize| usize::from((first..first + right).contains(&i));
         let predictions: Vec<Prediction> = (0..400).map(|i| Prediction::Label(label(i))).collect();
         Metric::Accuracy.judge(&predictions, &examples, 2)
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_lies_within_the_values_and_holds_their_median(
+            mut values in proptest::collection::vec(-1.0f64..1.0, 1..200),
+        ) {
+            let (low, high) = interval(values.clone());
+            values.sort_by(f64::total_cmp);
+            prop_assert!(values[0] <= low && high <= values[values.len() - 1]);
+            prop_assert!(low <= values[values.len() / 2] && values[(values.len() - 1) / 2] <= high);
+        }
+
+        #[test]
+        fn the_interval_of_an_accuracy_holds_the_accuracy(first in 0usize..100, right in 0usize..=300) {
+            let estimate = Resampler::new(400).resample(&judged(first, right)).estimate();
+            prop_assert!(estimate.low <= estimate.value && estimate.value <= estimate.high, "{:?}", estimate);
+        }
     }
 
     #[test]

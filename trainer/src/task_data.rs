@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 use xprompt::engine::Answers;
 use xprompt::prompt::{DataSource, TaskSpec};
 
-use crate::data::{Example, Sets, Target, part};
+use crate::data::{Sets, part};
 use crate::error::RunError;
+use crate::example::{Example, Target};
 use crate::metric::{Judged, Metric, Prediction};
 use crate::setup::Setup;
 use crate::task_file::TaskFile;

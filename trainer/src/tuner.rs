@@ -8,7 +8,7 @@ use xprompt::runtime::{Input, Model, RuntimeError, Session};
 use xprompt::t5::{Buckets, graphs};
 use xprompt::task::LabelTrie;
 
-use crate::data::Target;
+use crate::example::Target;
 use crate::plan::{Keeps, Plan};
 
 /// Takes a candidate out of the running.

@@ -10,7 +10,8 @@ use xprompt::prompt::{
 };
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
-use xprompt_trainer::data::{DataError, Dataset, Files, Reader, Rows, Sets, Target};
+use xprompt_trainer::data::{DataError, Dataset, Files, Reader, Rows, Sets};
+use xprompt_trainer::example::{Example, Target};
 use xprompt_trainer::task_file::{Data, Format, TaskFile};
 
 fn root() -> PathBuf {
@@ -58,7 +59,7 @@ fn read_one(name: &str, bytes: &[u8]) -> Result<Dataset, String> {
 
 /// What the examples of [`read_one`] are, in short.
 fn inputs(set: &Dataset) -> Vec<(String, usize)> {
-    let short = |example: &xprompt_trainer::data::Example| match example.target {
+    let short = |example: &Example| match example.target {
         Target::Label(label) => (example.input["text"].as_str().unwrap().to_owned(), label),
         Target::Text { .. } => panic!("a label task"),
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use xprompt::engine::{Answers, Scorer, Source};
 use xprompt::prompt::{Label, OutputSpec, Prompt};
-use xprompt_trainer::data::{Example, Target};
+use xprompt_trainer::example::{Example, Target};
 use xprompt_trainer::importance::importance;
 use xprompt_trainer::setup::{Options, Setup};
 use xprompt_trainer::tuner::Tuned;

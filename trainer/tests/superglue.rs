@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use xprompt::prompt::OutputSpec;
 use xprompt::task::Template;
-use xprompt_trainer::data::{Example, Target};
+use xprompt_trainer::example::{Example, Target};
 use xprompt_trainer::metric::{Metric, Prediction};
 use xprompt_trainer::superglue::{FlatRow, LABEL, Purpose, SuperGlue};
 

@@ -16,7 +16,8 @@ use xprompt::prompt::OutputSpec;
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
 
-use crate::data::{DataError, Entry, Reader, Split, Target, divide};
+use crate::data::{DataError, Entry, Reader, Split, divide};
+use crate::example::Target;
 use crate::task_file::TaskFile;
 use problem::Findings;
 use split::Examiner;

@@ -9,7 +9,8 @@ use xprompt::prompt::{OutputSpec, TaskSpec};
 use xprompt::task::Tokenizer;
 
 use super::problem::{Findings, Severity};
-use crate::data::{Entry, Example, Reader, Split, Target};
+use crate::data::{Entry, Reader, Split};
+use crate::example::{Example, Target};
 use crate::task_file::{Data, Format};
 
 /// A split in numbers.

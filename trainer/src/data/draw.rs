@@ -7,7 +7,8 @@ use std::hash::Hash;
 use serde_json::json;
 use xprompt::fingerprint;
 
-use super::{DataError, Entry, Example, Target};
+use super::{DataError, Entry};
+use crate::example::{Example, Target};
 use crate::task_file::Data;
 
 /// The share of train that becomes dev where no other is given.
@@ -28,8 +29,8 @@ pub fn divide(data: &Data, rows: Vec<Entry>) -> Result<(Vec<Entry>, Option<Vec<E
         None if drawn => share(&units(&examples, side), &examples, data.dev_share.unwrap_or(DEV_SHARE))?,
         None => return Ok((rows, None)),
     };
-    let pick = |chosen: &[usize]| chosen.iter().map(|&i| rows[i].clone()).collect();
-    Ok((pick(&train), drawn.then(|| pick(&dev))))
+    let (train, dev) = take(rows, &train, &dev);
+    Ok((train, drawn.then_some(dev)))
 }
 
 /// Parts examples in two: the second has a share of them, of each label as nearly as groups allow. The same examples are
@@ -43,8 +44,14 @@ pub fn part(examples: Vec<Example>, of: f64) -> Result<(Vec<Example>, Vec<Exampl
     }
     let all: Vec<&Example> = examples.iter().collect();
     let (rest, part) = share(&units(&all, side), &all, of)?;
-    let pick = |chosen: &[usize]| chosen.iter().map(|&i| examples[i].clone()).collect();
-    Ok((pick(&rest), pick(&part)))
+    Ok(take(examples, &rest, &part))
+}
+
+/// Two choices of rows that have none in common.
+fn take<T>(rows: Vec<T>, first: &[usize], second: &[usize]) -> (Vec<T>, Vec<T>) {
+    let mut rows: Vec<Option<T>> = rows.into_iter().map(Some).collect();
+    let mut chosen = |chosen: &[usize]| chosen.iter().filter_map(|&i| rows[i].take()).collect();
+    (chosen(first), chosen(second))
 }
 
 /// Rows that stay together: those that agree in a key, or each by itself.
@@ -154,6 +161,36 @@ fn sorted(rows: impl IntoIterator<Item = usize>) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// An example that its source tells from others.
+    fn example(number: usize, label: usize, input: usize, group: Option<usize>) -> Example {
+        let input = [("text".to_owned(), json!(input))].into_iter().collect();
+        let target = Target::Label(label);
+        Example { input, source: vec![number as u32], target, accepted: Vec::new(), group }
+    }
+
+    proptest! {
+        #[test]
+        fn parting_loses_no_example_and_keeps_groups_and_equal_inputs_together(
+            rows in proptest::collection::vec((0usize..3, 0usize..40, proptest::option::of(0usize..8)), 0..80),
+            share in 0.0f64..1.0,
+        ) {
+            let rows = rows.into_iter().enumerate();
+            let examples: Vec<Example> =
+                rows.map(|(i, (label, input, group))| example(i, label, input, group)).collect();
+            // too few rows are an error
+            if let Ok((rest, part_of_them)) = part(examples.clone(), share) {
+                let mut all = [&rest[..], &part_of_them].concat();
+                all.sort_by_key(|example| example.source[0]);
+                prop_assert_eq!(all, examples);
+                for example in &rest {
+                    prop_assert!(part_of_them.iter().all(|other| side(other) != side(example)));
+                }
+                prop_assert!(!rest.is_empty() || share == 0.0);
+            }
+        }
+    }
 
     #[test]
     fn quotas_round_so_that_the_sum_is_right() {

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use xprompt::prompt::{Label, OutputSpec, TaskSpec};
 use xprompt::task::{InputForm, TemplateError, Tokenizer};
 
-use super::{DataError, Dataset, Example, Files, Place, Row, Rows, Target};
+use super::{DataError, Dataset, Files, Place, Row, Rows};
+use crate::example::{Example, Target};
 use crate::superglue::{Purpose, SuperGlue};
 use crate::task_file::Data;
 

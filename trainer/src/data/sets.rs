@@ -1,8 +1,6 @@
 //! The splits of a task.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
-use xprompt::engine::Answers;
 use xprompt::prompt::{DataSource, TaskSpec};
 use xprompt::task::Tokenizer;
 
@@ -110,12 +108,5 @@ impl Sets {
     #[must_use]
     pub fn sources(&self) -> Vec<DataSource> {
         self.splits().map(|(name, set)| set.source(name)).collect()
-    }
-
-    /// Accuracy of always answering the most frequent label, by split; empty for free text.
-    #[must_use]
-    pub fn majority(&self, answers: &Answers) -> Map<String, Value> {
-        let share = |set: &Dataset| set.majority(answers);
-        self.splits().filter_map(|(name, set)| Some((name.to_owned(), json!(share(set)?)))).collect()
     }
 }

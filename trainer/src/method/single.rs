@@ -2,7 +2,8 @@
 
 use xprompt::prompt::Prompt;
 
-use super::{ArmPrompt, Groups, announce, candidate, trained};
+use super::stages::announce;
+use super::{ArmPrompt, Groups, candidate, trained};
 use crate::error::RunError;
 use crate::lab::Lab;
 use crate::line::{Line, Stream};

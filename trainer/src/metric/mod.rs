@@ -13,7 +13,7 @@ pub use referent::is_referent;
 use serde::{Deserialize, Serialize};
 use xprompt::engine::Answers;
 
-use crate::data::{Example, Target};
+use crate::example::{Example, Target};
 use judged::Case;
 
 /// What the model said for an example.

@@ -65,12 +65,16 @@ struct Lane<'g, 'a> {
     batches: Batches,
 }
 
-/// Tunes the candidates of all groups side by side and returns them group by group, each at its best. What was under
-/// way in the run's folder goes on.
+/// Tunes the candidates of all groups side by side, as a part of the experiment, and returns them group by group, each
+/// at its best. What was under way in the run's folder goes on.
 ///
 /// # Errors
 /// If ONNX Runtime fails, a loss is not finite, or the folder cannot be written.
 pub fn race(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<Vec<Finished>>, RunError> {
+    lab.part(part, |lab| tune(lab, part, groups))
+}
+
+fn tune(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<Vec<Finished>>, RunError> {
     let mut lanes: Vec<Lane<'_, '_>> = groups.iter().map(Lane::new).collect();
     let mut state = match lab.folder.under_way::<State>(part)? {
         Some(state) => {

@@ -17,7 +17,8 @@ pub(super) struct Schedule {
 // === impl Schedule ===
 
 impl Schedule {
-    /// `candidates` is how many are raced down to one; one, if nothing is dropped.
+    /// `candidates` is how many are raced down to one; one, if nothing is dropped. Where there are too few steps for all
+    /// rungs, some fall together and more than one candidate is left.
     pub(super) fn new(recipe: &Tuning, per_epoch: usize, candidates: usize) -> Self {
         let steps = recipe.max_steps.unwrap_or(usize::MAX).min(per_epoch * recipe.epochs);
         let every = recipe.evaluate_every.unwrap_or(per_epoch.clamp(50, 500)).clamp(1, steps.max(1));
@@ -46,6 +47,27 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rungs_leave_one_candidate_and_the_last_step_is_evaluated(
+            candidates in 1usize..60,
+            per_epoch in 1usize..400,
+            max_steps in proptest::option::of(1usize..3000),
+            evaluate_every in proptest::option::of(1usize..1000),
+        ) {
+            let recipe = Tuning { max_steps, evaluate_every, epochs: 4, ..Tuning::default() };
+            let schedule = Schedule::new(&recipe, per_epoch, candidates);
+            let mut left = candidates;
+            for step in (1..=schedule.steps).filter(|&step| schedule.evaluates(step)) {
+                left = schedule.drops(step).map_or(left, |one_in| left.div_ceil(one_in));
+            }
+            let enough = KEEP_ONE_IN.pow(schedule.rungs.len() as u32) <= schedule.steps;
+            prop_assert!(left == 1 || (left > 1 && !enough), "{left} are left");
+            prop_assert!(schedule.evaluates(schedule.steps));
+        }
+    }
 
     #[test]
     fn nine_candidates_become_three_and_then_one() {

@@ -1,0 +1,103 @@
+//! Why ONNX Runtime could not do what was asked.
+
+use std::path::PathBuf;
+
+use super::LibraryNotFound;
+
+/// Why ONNX Runtime could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No library was found.
+    #[error(transparent)]
+    NotFound(#[from] LibraryNotFound),
+    /// The library was found, but does not load.
+    #[error("{path}: {reason}; xprompt needs ONNX Runtime 1.24 or newer, `make setup` fetches it")]
+    Load {
+        /// The library.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// A second runtime was asked for with another library.
+    #[error("this process already runs on {0}: one ONNX Runtime library a process")]
+    AlreadyStarted(PathBuf),
+    /// The memory of the machine or the GPU does not suffice. A session can be run again, with less.
+    #[error(
+        "out of memory; compute less at once: lower the trainer's --memory or the server's --max-batch-tokens \
+         (ONNX Runtime: {0})"
+    )]
+    OutOfMemory(String),
+    /// ONNX Runtime refused a model or failed in a run.
+    #[error("ONNX Runtime: {0}")]
+    Ort(String),
+    /// The runtime returned something else than the graph says: a mistake of this program.
+    #[error("output {0} is missing or of another type")]
+    Output(String),
+}
+
+/// Parts of messages that tell of a failed allocation. ONNX Runtime has no code for it.
+const OUT_OF_MEMORY: [&str; 8] = [
+    // its arenas, on any device
+    "Failed to allocate memory for requested buffer",
+    "is smaller than requested bytes",
+    // the C++ library
+    "bad_alloc",
+    "bad allocation",
+    // the system, when a file is mapped
+    "Cannot allocate memory",
+    // CUDA, cuBLAS and cuDNN
+    "out of memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+];
+
+// === impl RuntimeError ===
+
+impl RuntimeError {
+    fn of(message: String) -> Self {
+        if OUT_OF_MEMORY.iter().any(|part| message.contains(part)) {
+            Self::OutOfMemory(message)
+        } else {
+            Self::Ort(message)
+        }
+    }
+}
+
+impl From<ort::Error> for RuntimeError {
+    fn from(error: ort::Error) -> Self {
+        // some messages end with a line break
+        Self::of(error.to_string().trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Messages as ONNX Runtime 1.24 words them (`bfc_arena.cc`, `cuda_call.cc`, the C++ library's exceptions).
+    #[test]
+    fn a_failed_allocation_is_told_from_other_failures() {
+        for message in [
+            "Non-zero status code returned while running MatMul node. Name:'m' Status Message: \
+             bfc_arena.cc:359 Failed to allocate memory for requested buffer of size 8589934592",
+            "bfc_arena.cc:342 Available memory of 12 is smaller than requested bytes of 1024",
+            "Non-zero status code returned while running Softmax node. Name:'s' Status Message: std::bad_alloc",
+            "CUDA failure 2: out of memory ; GPU=0 ; file=cuda_allocator.cc ; expr=cudaMalloc((void**)&p, size);",
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&cublas_handle_);",
+            "mmap of model.safetensors failed: errno 12: Cannot allocate memory",
+        ] {
+            let error = RuntimeError::of(message.into());
+            assert!(matches!(error, RuntimeError::OutOfMemory(_)), "{message}");
+            let words = error.to_string();
+            assert!(words.contains("--memory") && words.contains(message), "{words}");
+        }
+        for message in [
+            "Got invalid dimensions for input: tokens for the following indices index: 0 Got: 3 Expected: 4",
+            "Non-zero status code returned while running Gather node. Status Message: indices element out of data \
+             bounds",
+        ] {
+            let error = RuntimeError::of(message.into());
+            assert!(matches!(error, RuntimeError::Ort(_)), "{message}");
+        }
+    }
+}

@@ -24,6 +24,15 @@ pub struct UnknownDevice(String);
 // === impl Device ===
 
 impl Device {
+    /// The kind of the device, without the number: `cpu` or `cuda`.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+        }
+    }
+
     /// Puts a session's nodes on the device. A device that cannot be used is an error, never a silent fallback.
     pub(super) fn register(self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
         let Self::Cuda(number) = self else { return Ok(builder) };

@@ -114,14 +114,21 @@ fn go_on_as_planned(setup: &mut Setup, first: Plan, progress: &Progress) {
 
 /// Everything that makes the run what it is. What is planned from the machine stays as it was first planned.
 fn describe(setup: &Setup, experiment: &Experiment, tasks: &[TaskData]) -> Value {
-    let task = |task: &TaskData| (task.name.clone(), json!({"settings": task.file, "data": task.sources}));
+    let task = |task: &TaskData| {
+        let mut settings = json!(task.file);
+        // files are known by their content, wherever they lie
+        for files in ["train", "dev", "test"] {
+            settings["data"][files].take();
+        }
+        (task.name.clone(), json!({"settings": settings, "data": task.sources}))
+    };
     json!({
         "producer": PRODUCER,
         "seeds": experiment.seeds,
         "tasks": tasks.iter().map(task).collect::<Map<_, _>>(),
         "base_model": setup.base.model,
         "tokenizer": setup.base.tokenizer,
-        "device": setup.model.device().to_string(),
+        "device": setup.model.device().kind(),
         "threads": setup.model.runtime().threads(),
         "plan": setup.plan,
     })

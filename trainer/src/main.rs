@@ -18,8 +18,16 @@ fn main() -> ExitCode {
     match Cli::parse().command.run() {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("xprompt-trainer: {error:#}");
+            eprintln!("xprompt-trainer: {}", described(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error with its causes, each said once: many messages hold their cause already.
+fn described(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |said, cause| {
+        let cause = cause.to_string();
+        if said.contains(&cause) { said } else { format!("{said}: {cause}") }
+    })
 }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use ort::ep::ArenaExtendStrategy;
 use ort::session::builder::SessionBuilder;
 
+use super::RuntimeError;
+
 /// A device that sessions compute on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
@@ -34,7 +36,7 @@ impl Device {
     }
 
     /// Puts a session's nodes on the device. A device that cannot be used is an error, never a silent fallback.
-    pub(super) fn register(self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+    pub(super) fn register(self, builder: SessionBuilder) -> Result<SessionBuilder, RuntimeError> {
         let Self::Cuda(number) = self else { return Ok(builder) };
         let provider = ort::ep::CUDA::default()
             .with_device_id(number.cast_signed())
@@ -42,7 +44,10 @@ impl Device {
             .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
             .build()
             .error_on_failure();
-        builder.with_execution_providers([provider]).map_err(Into::into)
+        builder.with_execution_providers([provider]).map_err(|error| {
+            let reason = error.to_string().trim_end().to_owned();
+            RuntimeError::Device { device: self, reason }
+        })
     }
 }
 

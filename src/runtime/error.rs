@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::LibraryNotFound;
+use super::{Device, LibraryNotFound};
 
 /// Why ONNX Runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,17 @@ pub enum RuntimeError {
          (ONNX Runtime: {0})"
     )]
     OutOfMemory(String),
+    /// The device cannot be used.
+    #[error(
+        "device {device} cannot be used ({reason}); it needs the CUDA build of ONNX Runtime (Python package \
+         onnxruntime-gpu), named with --onnxruntime or ORT_DYLIB_PATH, and CUDA's libraries on LD_LIBRARY_PATH"
+    )]
+    Device {
+        /// The device.
+        device: Device,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),

@@ -2,7 +2,6 @@
 //! other; all ratios side by side; and side by side with successive halving. `make search` runs it.
 //!
 //! Prints the wall time of each, the steps taken, and what was chosen. It is a measurement, not a test.
-#![allow(clippy::print_stdout)]
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -16,43 +16,43 @@ use crate::task_data::TaskData;
 /// Golden examples that a prompt file carries.
 const GOLDEN: usize = 8;
 
-/// The stages that a prompt went through, for each kind of prompt that is delivered.
-const TO_TUNED: [&str; 1] = ["tuned"];
-const TO_XPROMPT: [&str; 4] = ["tuned", "token_pruned", "piece_pruned", "xprompt"];
+/// Which prompt of a line is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Plain prompt tuning's.
+    Tuned,
+    /// The result.
+    XPrompt,
+}
 
-/// The tuned prompt of a line.
+// === impl Delivery ===
+
+impl Delivery {
+    /// The stages that the prompt went through.
+    fn stages(self) -> &'static [&'static str] {
+        match self {
+            Self::Tuned => &["tuned"],
+            Self::XPrompt => &["tuned", "token_pruned", "piece_pruned", "xprompt"],
+        }
+    }
+}
+
+/// A prompt of a finished line as a file; none if the line has no such prompt.
 ///
 /// # Errors
 /// If an evaluation fails.
-pub fn tuned(
+pub fn file(
     lab: &mut Lab<'_>,
     line: &Line<'_>,
     record: &Record,
     summary: &SeedSummary,
+    delivery: Delivery,
 ) -> Result<Option<PromptFile>, RunError> {
-    file(lab, line, record, summary, &TO_TUNED)
-}
-
-/// The XPrompt of a line.
-///
-/// # Errors
-/// If an evaluation fails.
-pub fn xprompt(
-    lab: &mut Lab<'_>,
-    line: &Line<'_>,
-    record: &Record,
-    summary: &SeedSummary,
-) -> Result<Option<PromptFile>, RunError> {
-    file(lab, line, record, summary, &TO_XPROMPT)
-}
-
-fn file(
-    lab: &mut Lab<'_>,
-    line: &Line<'_>,
-    record: &Record,
-    summary: &SeedSummary,
-    stages: &[&str],
-) -> Result<Option<PromptFile>, RunError> {
+    let stages = delivery.stages();
+    let importance = match delivery {
+        Delivery::Tuned => &record.tuned_importance,
+        Delivery::XPrompt => &record.importance,
+    };
     let Some(arm) = stages.last().and_then(|name| record.arm(name)) else { return Ok(None) };
     let history = stages.iter().filter_map(|&name| {
         let measured = summary.arms.iter().find(|arm| arm.name == name)?;
@@ -64,8 +64,8 @@ fn file(
     Ok(Some(PromptFile {
         manifest: manifest(lab, line, &arm.prompt, history.collect())?,
         prompt: arm.prompt.clone(),
-        token_importance: Some(record.importance.tokens.clone()),
-        piece_importance: Some(record.importance.pieces.clone()),
+        token_importance: Some(importance.tokens.clone()),
+        piece_importance: Some(importance.pieces.clone()),
     }))
 }
 

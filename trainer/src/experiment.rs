@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use xprompt::prompt::{PromptFile, write_atomically};
 
 use crate::PRODUCER;
-use crate::deliver;
+use crate::deliver::{self, Delivery};
 use crate::error::RunError;
 use crate::findings::{measure, summarize};
 use crate::folder::{Folder, FolderError};
@@ -177,10 +177,10 @@ fn write_prompts(
     let mut best: Option<(f64, PromptFile)> = None;
     for ((line, record), seed) in lines.iter().zip(records).zip(&summary.seeds) {
         let folder = out.join(format!("seed-{}", line.seed));
-        if let Some(file) = deliver::tuned(lab, line, record, seed)? {
+        if let Some(file) = deliver::file(lab, line, record, seed, Delivery::Tuned)? {
             write(&file, folder.join("tuned.safetensors"))?;
         }
-        let Some(file) = deliver::xprompt(lab, line, record, seed)? else { continue };
+        let Some(file) = deliver::file(lab, line, record, seed, Delivery::XPrompt)? else { continue };
         write(&file, folder.join("xprompt.safetensors"))?;
         let chosen = seed.arms.iter().find(|arm| arm.name == "xprompt");
         let metric = chosen.map_or(0.0, |arm| arm.metrics[0].values[0].value);

@@ -22,7 +22,7 @@ const CHUNK: usize = 256;
 
 /// Scores over the original tokens and pieces of a prompt: what scores higher is kept longer. What was pruned before
 /// scores 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Importance {
     /// `[tokens]`.
     pub tokens: Vec<f32>,

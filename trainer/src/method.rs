@@ -22,7 +22,7 @@ use crate::race::{Candidate, Finished, Group, race};
 use crate::summary::{Masking, Training};
 
 /// What the method and its controls made of one line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Where the initial values come from, in words.
     pub origin: String,
@@ -32,6 +32,8 @@ pub struct Record {
     pub trials: Vec<TrialPrompt>,
     /// Every token's score in the tuned prompt, and the scores of the pieces of those that survived, scored again.
     pub importance: Importance,
+    /// The scores of all tokens and pieces of the tuned prompt.
+    pub tuned_importance: Importance,
     /// The tuned prompt with tokens masked.
     pub masking: Vec<Masking>,
 }
@@ -92,15 +94,16 @@ struct Known {
 /// # Errors
 /// If ONNX Runtime fails, a training diverges, or the run's folder is not usable.
 pub fn run(lab: &mut Lab<'_>, lines: &[Line<'_>]) -> Result<Vec<Record>, RunError> {
-    let mut records: Vec<Record> = lines.iter().map(|_| Record::empty()).collect();
+    let mut records: Vec<Record> = vec![Record::default(); lines.len()];
     let known = stages::run(lab, lines, &mut records)?;
     let controls = controls::run(lab, lines, &known)?;
     let masking = masking::run(lab, lines, &known)?;
     for (((record, known), controls), masking) in records.iter_mut().zip(known).zip(controls).zip(masking) {
         record.arms = known.arms();
         record.arms.extend(controls);
-        record.importance =
-            Importance { tokens: known.scores.absolute.tokens, pieces: known.piece_scores.pieces };
+        let tuned = known.scores.absolute;
+        record.importance = Importance { tokens: tuned.tokens.clone(), pieces: known.piece_scores.pieces };
+        record.tuned_importance = tuned;
         record.masking = masking;
     }
     Ok(records)
@@ -201,12 +204,7 @@ impl Raced {
 // === impl Record ===
 
 impl Record {
-    fn empty() -> Self {
-        let importance = Importance { tokens: Vec::new(), pieces: Vec::new() };
-        Self { origin: String::new(), arms: Vec::new(), trials: Vec::new(), importance, masking: Vec::new() }
-    }
-
-    /// The result: the arm `xprompt`.
+    /// The arm of a name.
     #[must_use]
     pub fn arm(&self, name: &str) -> Option<&ArmPrompt> {
         self.arms.iter().find(|arm| arm.name == name)

@@ -238,6 +238,19 @@ fn mistakes_are_one_clear_line_that_names_the_place() {
 }
 
 #[test]
+fn a_device_that_cannot_be_used_is_an_error_and_never_a_silent_fallback() {
+    let folder = task(LABELS);
+    let (task, out) = (folder.path().join("task.toml"), folder.path().join("out"));
+    let args = ["run", task.to_str().unwrap(), "--out", out.to_str().unwrap(), "--device", "cuda:99"];
+    let output = trainer(&args);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("device cuda:99 cannot be used"), "{error}");
+    let error = text(&trainer(&["run", task.to_str().unwrap(), "--out", "x", "--device", "gpu"]).stderr);
+    assert!(error.contains("name cpu, cuda, or cuda:N"), "{error}");
+}
+
+#[test]
 fn a_graph_can_be_written_for_inspection() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tuning.onnx");

@@ -67,6 +67,10 @@ impl Run {
             );
             tasks.push((name, file));
         }
+        let mut seeds = self.seeds.clone();
+        seeds.sort_unstable();
+        seeds.dedup();
+        anyhow::ensure!(seeds.len() == self.seeds.len(), "--seeds names a seed twice; name each once");
         let mut setup = self.model.load()?;
         let progress = Progress::default();
         progress.line(&format!("{:<22} {} on {}", "model", setup.base.model.name, setup.device()));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fused::{Fused, Kernels};
 use super::op::{DType, Op};
 use super::shape::{Dim, broadcast, summed_axes};
 
@@ -41,6 +42,7 @@ pub(super) struct Node {
 /// the graph, never of a user's file.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
+    kernels: Kernels,
     pub(super) values: Vec<Info>,
     pub(super) nodes: Vec<Node>,
     pub(super) outputs: Vec<(String, Value)>,
@@ -53,10 +55,16 @@ pub struct Graph {
 // === inputs, weights, constants, outputs ===
 
 impl Graph {
-    /// A graph without nodes.
+    /// A graph without nodes, to be made of `kernels`.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(kernels: Kernels) -> Self {
+        Self { kernels, ..Self::default() }
+    }
+
+    /// Which operators the graph is made of.
+    #[must_use]
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// Declares an input. Its named dimensions become known to the graph.
@@ -239,6 +247,45 @@ impl Graph {
     /// 1 / (1 + exp(-x)).
     pub fn sigmoid(&mut self, x: Value) -> Value {
         self.like(Op::Sigmoid, x)
+    }
+
+    /// gelu(gate) * wide, with GELU in its tanh approximation.
+    pub fn gated_gelu(&mut self, gate: Value, wide: Value) -> Value {
+        match self.kernels {
+            Kernels::Standard => {
+                let gate = self.gelu_tanh(gate);
+                self.mul(gate, wide)
+            }
+            Kernels::Fused => {
+                assert_eq!(self.shape(gate), self.shape(wide), "gated_gelu of two shapes");
+                let [y] = self.fused(Fused::GatedGelu, &[gate, wide]);
+                y
+            }
+        }
+    }
+
+    /// Softmax of scores `[b, h, q, k]` + position `[1 or b, h, q, k]` + hidden `[b, 1, 1, k]` over the last axis.
+    pub fn biased_softmax(&mut self, scores: Value, position: Value, hidden: Option<Value>) -> Value {
+        match self.kernels {
+            Kernels::Standard => {
+                let biased = self.add(scores, position);
+                let biased = hidden.map_or(biased, |hidden| self.add(biased, hidden));
+                self.softmax(biased)
+            }
+            Kernels::Fused => {
+                assert_eq!(self.shape(position)[1..], self.shape(scores)[1..], "position biases of scores");
+                let inputs: Vec<Value> = [scores, position].into_iter().chain(hidden).collect();
+                let [p] = self.fused(Fused::BiasedSoftmax, &inputs);
+                p
+            }
+        }
+    }
+
+    /// A fused operator whose results have the shapes of its first inputs.
+    pub(super) fn fused<const N: usize>(&mut self, fused: Fused, inputs: &[Value]) -> [Value; N] {
+        let dtype = self.values[inputs[0].0].dtype;
+        let shapes = std::array::from_fn(|i| self.shape(inputs[i]).to_vec());
+        self.node(Op::Fused(fused), inputs, dtype, shapes)
     }
 
     /// Softmax over the last axis.

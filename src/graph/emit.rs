@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::builder::{Graph, Info, Source};
+use super::fused::{FUSED_DOMAIN, Kernels};
 use super::op::DType;
 use super::proto::{
     Dimension, DimensionValue, EXTERNAL, GraphProto, Model, NodeProto, OperatorSet, StringEntry, TensorProto,
@@ -82,13 +83,12 @@ impl Graph {
                 .collect(),
         };
         let opset = |domain: &str, version| OperatorSet { domain: domain.into(), version };
-        Model {
-            ir_version: IR_VERSION,
-            producer_name: "xprompt".into(),
-            graph: Some(graph),
-            opset_import: vec![opset("", OPSET), opset("com.microsoft", 1)],
+        let mut opset_import = vec![opset("", OPSET), opset("com.microsoft", 1)];
+        if self.kernels() == Kernels::Fused {
+            opset_import.push(opset(FUSED_DOMAIN, 1));
         }
-        .encode_to_vec()
+        Model { ir_version: IR_VERSION, producer_name: "xprompt".into(), graph: Some(graph), opset_import }
+            .encode_to_vec()
     }
 
     /// The nodes in order, and behind them the copies that give outputs their names.

@@ -7,6 +7,7 @@ use ort::ep::ArenaExtendStrategy;
 use ort::session::builder::SessionBuilder;
 
 use super::RuntimeError;
+use crate::graph::Kernels;
 
 /// A device that sessions compute on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,15 @@ impl Device {
         }
     }
 
+    /// The operators that graphs for the device are made of.
+    #[must_use]
+    pub fn kernels(self) -> Kernels {
+        match self {
+            Self::Cpu => Kernels::Standard,
+            Self::Cuda(_) => Kernels::Fused,
+        }
+    }
+
     /// Puts a session's nodes on the device. A device that cannot be used is an error, never a silent fallback.
     pub(super) fn register(self, builder: SessionBuilder) -> Result<SessionBuilder, RuntimeError> {
         let Self::Cuda(number) = self else { return Ok(builder) };
@@ -44,10 +54,9 @@ impl Device {
             .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
             .build()
             .error_on_failure();
-        builder.with_execution_providers([provider]).map_err(|error| {
-            let reason = error.to_string().trim_end().to_owned();
-            RuntimeError::Device { device: self, reason }
-        })
+        let reason =
+            |error: String| RuntimeError::Device { device: self, reason: error.trim_end().to_owned() };
+        builder.with_execution_providers([provider]).map_err(|error| reason(error.to_string()))
     }
 }
 

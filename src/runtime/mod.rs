@@ -4,6 +4,7 @@
 
 mod device;
 mod error;
+mod kernels;
 mod library;
 mod model;
 mod session;

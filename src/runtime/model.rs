@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Device, Runtime, RuntimeError, Session};
-use crate::graph::{Graph, WeightSource};
+use super::{Device, Runtime, RuntimeError, Session, kernels};
+use crate::graph::{Graph, Kernels, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
@@ -62,6 +62,12 @@ impl Model {
         self.device
     }
 
+    /// The operators that graphs for the model's device are made of.
+    #[must_use]
+    pub fn kernels(&self) -> Kernels {
+        self.device.kernels()
+    }
+
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
     /// faster when all are fixed.
     ///
@@ -84,6 +90,9 @@ impl Model {
             )
             .map_err(recover)?;
         builder = self.device.register(builder)?;
+        if graph.kernels() == Kernels::Fused {
+            builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
+        }
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }

@@ -7,7 +7,7 @@
 
 use super::buckets::{Buckets, Direction};
 use super::{Activation, Checkpoint, Config};
-use crate::graph::{DType, Dim, Graph, Value};
+use crate::graph::{DType, Dim, Graph, Kernels, Value};
 
 /// Input `[batch, length]` i64: token ids, and prompt rows as `vocab_size + row`.
 pub const IDS: &str = "ids";
@@ -64,8 +64,8 @@ pub enum Answers {
 /// Encoder and one teacher-forced decoder pass over a tree of label tokens:
 /// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`].
 #[must_use]
-pub fn scoring(checkpoint: &Checkpoint) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn scoring(checkpoint: &Checkpoint, kernels: Kernels) -> Graph {
+    let mut t5 = Forward::new(checkpoint, kernels);
     let source = t5.embed_source();
     let logits = t5.label_logits(source);
     t5.graph.output(LOGITS, logits);
@@ -74,8 +74,8 @@ pub fn scoring(checkpoint: &Checkpoint) -> Graph {
 
 /// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]) to [`ENCODER_HIDDEN`].
 #[must_use]
-pub fn encoder(checkpoint: &Checkpoint) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn encoder(checkpoint: &Checkpoint, kernels: Kernels) -> Graph {
+    let mut t5 = Forward::new(checkpoint, kernels);
     let source = t5.embed_source();
     let hidden = t5.encode(source.embedded, source.mask);
     let shape = [BATCH, LENGTH, t5.config.d_model.into()];
@@ -88,8 +88,8 @@ pub fn encoder(checkpoint: &Checkpoint) -> Graph {
 /// ([`ENCODER_HIDDEN`], [`MASK`], [`DECODER_IDS`], [`BIAS_INDEX`], `past.*`) to ([`LOGITS`] over the vocabulary,
 /// `present.*`).
 #[must_use]
-pub fn decoder_step(checkpoint: &Checkpoint) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn decoder_step(checkpoint: &Checkpoint, kernels: Kernels) -> Graph {
+    let mut t5 = Forward::new(checkpoint, kernels);
     let c = t5.config;
     let g = &mut t5.graph;
     let hidden = g.input(ENCODER_HIDDEN, DType::F32, &[BATCH, LENGTH, c.d_model.into()]);
@@ -121,8 +121,8 @@ pub fn decoder_step(checkpoint: &Checkpoint) -> Graph {
 /// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
-pub fn tuning(checkpoint: &Checkpoint, answers: Answers) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn tuning(checkpoint: &Checkpoint, answers: Answers, kernels: Kernels) -> Graph {
+    let mut t5 = Forward::new(checkpoint, kernels);
     let source = t5.embed_source();
     let (logits, size) = match answers {
         Answers::Candidates => {
@@ -177,9 +177,9 @@ struct Forward<'a> {
 // === impl Forward ===
 
 impl<'a> Forward<'a> {
-    fn new(checkpoint: &'a Checkpoint) -> Self {
+    fn new(checkpoint: &'a Checkpoint, kernels: Kernels) -> Self {
         let config = checkpoint.config();
-        Self { graph: Graph::new(), checkpoint, config, buckets: Buckets::new(config) }
+        Self { graph: Graph::new(kernels), checkpoint, config, buckets: Buckets::new(config) }
     }
 
     fn embedding(&mut self) -> Value {
@@ -212,7 +212,11 @@ impl<'a> Forward<'a> {
         let position = self.encoder_position_bias();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        let bias = self.graph.add(position, hidden_keys);
+        // standard operators add both once for all layers; a fused softmax reads the two small ones instead
+        let bias = match self.graph.kernels() {
+            Kernels::Standard => (self.graph.add(position, hidden_keys), None),
+            Kernels::Fused => (position, Some(hidden_keys)),
+        };
         let mut x = embedded;
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
@@ -243,7 +247,7 @@ impl<'a> Forward<'a> {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             let past = cache.map(|cache| cache[block]);
             let keys_and_values;
-            (x, keys_and_values) = self.self_attention(x, TARGET, bias, &at(0), past);
+            (x, keys_and_values) = self.self_attention(x, TARGET, (bias, None), &at(0), past);
             present.push(keys_and_values);
             x = self.cross_attention(x, hidden, hidden_keys, &at(1));
             x = self.feed_forward(x, &at(2));
@@ -308,21 +312,21 @@ impl<'a> Forward<'a> {
             }
             Activation::GatedGelu => {
                 let (gate, wide) = (inner("wi_0"), inner("wi_1"));
-                let gate = g.gelu_tanh(gate);
-                g.mul(gate, wide)
+                g.gated_gelu(gate, wide)
             }
         };
         let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
         g.gemm(inner, wo, true, Some(x))
     }
 
-    /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one.
+    /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
+    /// of positions, and of keys that are hidden.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
         x: Value,
         positions: Dim,
-        bias: Value,
+        bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
     ) -> (Value, [Value; 2]) {
@@ -337,8 +341,7 @@ impl<'a> Forward<'a> {
             None => (k, v),
         };
         let scores = g.matmul(q, false, k, true);
-        let scores = g.add(scores, bias);
-        let p = g.softmax(scores);
+        let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
         (self.merge(mixed, positions, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
     }

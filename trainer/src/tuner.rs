@@ -145,7 +145,10 @@ impl<'m> Tuner<'m> {
             graphs::Answers::Vocabulary => &mut self.text,
         };
         if slot.is_none() {
-            *slot = Some(self.model.session(&graphs::tuning(self.model.checkpoint(), kind), &[])?);
+            *slot = Some(
+                self.model
+                    .session(&graphs::tuning(self.model.checkpoint(), kind, self.model.kernels()), &[])?,
+            );
         }
         Ok(slot.as_mut().expect("invariant: the session was loaded above"))
     }

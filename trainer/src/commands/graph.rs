@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use xprompt::graph::Kernels;
 use xprompt::prompt::write_atomically;
 use xprompt::t5::{Checkpoint, graphs};
 
@@ -48,11 +49,11 @@ impl Graph {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::open(&self.model.model)?;
         let graph = match self.kind {
-            Kind::Scoring => graphs::scoring(&checkpoint),
-            Kind::Encoder => graphs::encoder(&checkpoint),
-            Kind::DecoderStep => graphs::decoder_step(&checkpoint),
-            Kind::TuningLabels => graphs::tuning(&checkpoint, graphs::Answers::Candidates),
-            Kind::TuningText => graphs::tuning(&checkpoint, graphs::Answers::Vocabulary),
+            Kind::Scoring => graphs::scoring(&checkpoint, Kernels::Standard),
+            Kind::Encoder => graphs::encoder(&checkpoint, Kernels::Standard),
+            Kind::DecoderStep => graphs::decoder_step(&checkpoint, Kernels::Standard),
+            Kind::TuningLabels => graphs::tuning(&checkpoint, graphs::Answers::Candidates, Kernels::Standard),
+            Kind::TuningText => graphs::tuning(&checkpoint, graphs::Answers::Vocabulary, Kernels::Standard),
         };
         let bytes = checkpoint.onnx(&graph);
         write_atomically(&self.out, &bytes).with_context(|| self.out.display().to_string())?;

@@ -52,7 +52,7 @@ const LENGTH: Dim = Dim::Named("length");
 const TARGET: Dim = Dim::Named("target");
 const PAST: Dim = Dim::Named("past");
 
-/// The answers that a tuning step's loss chooses among.
+/// The answers that a loss chooses among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answers {
     /// The candidate tokens of the task's label trie, as scoring does.
@@ -123,34 +123,22 @@ pub fn decoder_step(checkpoint: &Checkpoint, kernels: Kernels) -> Graph {
 #[must_use]
 pub fn tuning(checkpoint: &Checkpoint, answers: Answers, kernels: Kernels) -> Graph {
     let mut t5 = Forward::new(checkpoint, kernels);
-    let source = t5.embed_source();
-    let (logits, size) = match answers {
-        Answers::Candidates => {
-            let logits = t5.label_logits(source);
-            let size = Dim::Named("candidates");
-            let competes = t5.graph.input(COMPETES, DType::F32, &[BATCH, TARGET, size]);
-            (t5.graph.add(logits, competes), size)
-        }
-        Answers::Vocabulary => {
-            let decoded = t5.decode_source(source);
-            (t5.vocabulary_logits(decoded), t5.config.vocab_size.into())
-        }
-    };
+    let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
-    let targets = g.input(TARGETS, DType::I64, &[BATCH, TARGET]);
-    let targets = g.reshape(targets, &[BATCH, TARGET, 1.into()]);
-    let hit = g.one_hot(targets, size);
-    let log_p = g.log_softmax(logits);
-    let picked = g.mul(log_p, hit);
-    let total = g.reduce_sum(picked, &[1, 2]);
-    let total = g.reshape(total, &[BATCH]);
-    let minus = g.scalar(-1.0);
-    let loss = g.mul(total, minus);
     let gradient = g.gradient(loss, source.prompt);
     let count = g.input(PROMPT_LENGTH, DType::I64, &[1.into()]);
     let gradient = g.first(gradient, 1, count, Dim::Named("prompt_length"));
     g.output(LOSS, loss);
     g.output(PROMPT_GRADIENT, gradient);
+    t5.graph
+}
+
+/// The forward half of [`tuning`]: its inputs but for [`PROMPT_LENGTH`], to [`LOSS`].
+#[must_use]
+pub fn loss(checkpoint: &Checkpoint, answers: Answers, kernels: Kernels) -> Graph {
+    let mut t5 = Forward::new(checkpoint, kernels);
+    let (loss, _) = t5.loss(answers);
+    t5.graph.output(LOSS, loss);
     t5.graph
 }
 
@@ -266,6 +254,33 @@ impl<'a> Forward<'a> {
         let ids = self.graph.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
         let bias_index = self.graph.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, TARGET]);
         self.decode(hidden, source.mask, ids, bias_index, None).0
+    }
+
+    /// The loss of each example, and what the encoder reads.
+    fn loss(&mut self, answers: Answers) -> (Value, SourceText) {
+        let source = self.embed_source();
+        let (logits, size) = match answers {
+            Answers::Candidates => {
+                let logits = self.label_logits(source);
+                let size = Dim::Named("candidates");
+                let competes = self.graph.input(COMPETES, DType::F32, &[BATCH, TARGET, size]);
+                (self.graph.add(logits, competes), size)
+            }
+            Answers::Vocabulary => {
+                let decoded = self.decode_source(source);
+                (self.vocabulary_logits(decoded), self.config.vocab_size.into())
+            }
+        };
+        let g = &mut self.graph;
+        let targets = g.input(TARGETS, DType::I64, &[BATCH, TARGET]);
+        let targets = g.reshape(targets, &[BATCH, TARGET, 1.into()]);
+        let hit = g.one_hot(targets, size);
+        let log_p = g.log_softmax(logits);
+        let picked = g.mul(log_p, hit);
+        let total = g.reduce_sum(picked, &[1, 2]);
+        let total = g.reshape(total, &[BATCH]);
+        let minus = g.scalar(-1.0);
+        (g.mul(total, minus), source)
     }
 
     /// Logits of the candidate tokens only: their rows of the output projection are gathered first.

@@ -26,6 +26,10 @@ enum Kind {
     TuningLabels,
     /// Loss over the vocabulary and its prompt gradient.
     TuningText,
+    /// Loss over label candidates.
+    LossLabels,
+    /// Loss over the vocabulary.
+    LossText,
 }
 
 /// Writes one of the model's graphs to an ONNX file, to be looked at with any ONNX viewer.
@@ -54,6 +58,8 @@ impl Graph {
             Kind::DecoderStep => graphs::decoder_step(&checkpoint, Kernels::Standard),
             Kind::TuningLabels => graphs::tuning(&checkpoint, graphs::Answers::Candidates, Kernels::Standard),
             Kind::TuningText => graphs::tuning(&checkpoint, graphs::Answers::Vocabulary, Kernels::Standard),
+            Kind::LossLabels => graphs::loss(&checkpoint, graphs::Answers::Candidates, Kernels::Standard),
+            Kind::LossText => graphs::loss(&checkpoint, graphs::Answers::Vocabulary, Kernels::Standard),
         };
         let bytes = checkpoint.onnx(&graph);
         write_atomically(&self.out, &bytes).with_context(|| self.out.display().to_string())?;

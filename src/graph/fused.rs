@@ -3,6 +3,8 @@
 //! A runtime that has kernels for them is given graphs with [`Kernels::Fused`]; any other gets the same computation in
 //! standard operators.
 
+use super::op::DType;
+
 /// The domain of the fused operators in an ONNX model.
 pub const FUSED_DOMAIN: &str = "xprompt";
 
@@ -14,6 +16,16 @@ pub enum Kernels {
     Standard,
     /// [`Fused`] ones where they serve.
     Fused,
+}
+
+/// How a graph computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// The operators.
+    pub kernels: Kernels,
+    /// The element type of weights and activations: f32, or bf16 where kernels are fused. What goes in and comes out is
+    /// f32 all the same, and so are statistics of norms, softmax and losses.
+    pub floats: DType,
 }
 
 /// A fused operator. Shapes are those of the first input, unless something else is said.
@@ -30,6 +42,19 @@ pub enum Fused {
     BiasedSoftmax,
     /// (p, dy) to the derivative of what p is the softmax of, over the last axis.
     SoftmaxGrad,
+}
+
+// === impl Arithmetic ===
+
+impl Arithmetic {
+    /// Standard operators on f32.
+    pub const STANDARD: Self = Self { kernels: Kernels::Standard, floats: DType::F32 };
+}
+
+impl Default for Arithmetic {
+    fn default() -> Self {
+        Self::STANDARD
+    }
 }
 
 // === impl Fused ===

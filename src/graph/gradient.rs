@@ -85,7 +85,7 @@ impl Adjoints<'_> {
                     self.accumulate(a, dy);
                 }
                 if self.wanted(b) {
-                    let minus = self.graph.scalar(-1.0);
+                    let minus = self.graph.scalar_like(-1.0, dy);
                     let db = self.graph.mul(dy, minus);
                     self.accumulate(b, db);
                 }
@@ -99,7 +99,7 @@ impl Adjoints<'_> {
                 }
             }
             (Op::Where, &[condition, a, b]) => {
-                let zero = self.graph.scalar(0.0);
+                let zero = self.graph.scalar_like(0.0, dy);
                 if self.wanted(a) {
                     let da = self.graph.where_(condition, dy, zero);
                     self.accumulate(a, da);
@@ -109,8 +109,12 @@ impl Adjoints<'_> {
                     self.accumulate(b, db);
                 }
             }
+            (Op::Cast(_), &[x]) => {
+                let dx = self.graph.cast(dy, self.graph.dtype(x));
+                self.accumulate(x, dx);
+            }
             (Op::Relu, &[x]) => {
-                let zero = self.graph.scalar(0.0);
+                let zero = self.graph.scalar_like(0.0, dy);
                 let off = self.graph.greater_or_equal(zero, y);
                 let dx = self.graph.where_(off, zero, dy);
                 self.accumulate(x, dx);

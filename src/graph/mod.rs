@@ -16,6 +16,6 @@ mod shape;
 
 pub use builder::{Graph, Value};
 pub use emit::{External, WeightSource};
-pub use fused::{FUSED_DOMAIN, Fused, Kernels};
+pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
 pub use op::DType;
 pub use shape::Dim;

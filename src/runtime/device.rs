@@ -6,8 +6,7 @@ use std::str::FromStr;
 use ort::ep::ArenaExtendStrategy;
 use ort::session::builder::SessionBuilder;
 
-use super::RuntimeError;
-use crate::graph::Kernels;
+use super::{Precision, RuntimeError};
 
 /// A device that sessions compute on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +14,7 @@ pub enum Device {
     /// The processor.
     #[default]
     Cpu,
-    /// An NVIDIA GPU, by its number. Products of f32 matrices run in TF32.
+    /// An NVIDIA GPU, by its number.
     Cuda(u32),
 }
 
@@ -36,21 +35,16 @@ impl Device {
         }
     }
 
-    /// The operators that graphs for the device are made of.
-    #[must_use]
-    pub fn kernels(self) -> Kernels {
-        match self {
-            Self::Cpu => Kernels::Standard,
-            Self::Cuda(_) => Kernels::Fused,
-        }
-    }
-
     /// Puts a session's nodes on the device. A device that cannot be used is an error, never a silent fallback.
-    pub(super) fn register(self, builder: SessionBuilder) -> Result<SessionBuilder, RuntimeError> {
+    pub(super) fn register(
+        self,
+        builder: SessionBuilder,
+        precision: Precision,
+    ) -> Result<SessionBuilder, RuntimeError> {
         let Self::Cuda(number) = self else { return Ok(builder) };
         let provider = ort::ep::CUDA::default()
             .with_device_id(number.cast_signed())
-            .with_tf32(true)
+            .with_tf32(precision == Precision::Tf32)
             .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
             .build()
             .error_on_failure();

@@ -7,12 +7,14 @@ mod error;
 mod kernels;
 mod library;
 mod model;
+mod precision;
 mod session;
 
 pub use device::{Device, UnknownDevice};
 pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
+pub use precision::{Precision, UnknownPrecision};
 pub use session::{Input, Output, Session};
 
 use std::path::{Path, PathBuf};

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Device, Runtime, RuntimeError, Session, kernels};
-use crate::graph::{Graph, Kernels, WeightSource};
+use super::{Device, Precision, Runtime, RuntimeError, Session, kernels};
+use crate::graph::{Arithmetic, Graph, Kernels, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
@@ -20,6 +20,7 @@ pub struct Model {
     checkpoint: Checkpoint,
     runtime: Runtime,
     device: Device,
+    precision: Precision,
     expanded: Mutex<HashMap<String, Arc<DynValue>>>,
 }
 
@@ -29,13 +30,25 @@ impl Model {
     /// Puts a checkpoint on a runtime, to compute on the processor.
     #[must_use]
     pub fn new(checkpoint: Checkpoint, runtime: Runtime) -> Self {
-        Self { checkpoint, runtime, device: Device::Cpu, expanded: Mutex::default() }
+        Self {
+            checkpoint,
+            runtime,
+            device: Device::Cpu,
+            precision: Precision::F32,
+            expanded: Mutex::default(),
+        }
     }
 
-    /// The same to compute on `device`.
+    /// The same to compute on `device`, in the precision that is usual there.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
-        Self { device, ..self }
+        Self { device, precision: Precision::of(device), ..self }
+    }
+
+    /// The same to compute in `precision`.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The weights and their configuration.
@@ -62,10 +75,10 @@ impl Model {
         self.device
     }
 
-    /// The operators that graphs for the model's device are made of.
+    /// How graphs for the model's device compute.
     #[must_use]
-    pub fn kernels(&self) -> Kernels {
-        self.device.kernels()
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.precision.arithmetic(self.device)
     }
 
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
@@ -89,7 +102,7 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder)?;
+        builder = self.device.register(builder, self.precision)?;
         if graph.kernels() == Kernels::Fused {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }

@@ -6,7 +6,7 @@
 mod batch;
 
 use xprompt::engine::{Answers, Source};
-use xprompt::graph::{Graph, Kernels};
+use xprompt::graph::{Arithmetic, Graph};
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
 use xprompt::t5::{Checkpoint, graphs};
 
@@ -47,7 +47,7 @@ pub struct Tuner<'m> {
 /// The sessions of one graph.
 #[derive(Debug)]
 struct Sessions {
-    graph: fn(&Checkpoint, graphs::Answers, Kernels) -> Graph,
+    graph: fn(&Checkpoint, graphs::Answers, Arithmetic) -> Graph,
     labels: Option<Session>,
     text: Option<Session>,
 }
@@ -141,7 +141,7 @@ fn kind_of(answers: &Answers) -> graphs::Answers {
 // === impl Sessions ===
 
 impl Sessions {
-    fn new(graph: fn(&Checkpoint, graphs::Answers, Kernels) -> Graph) -> Self {
+    fn new(graph: fn(&Checkpoint, graphs::Answers, Arithmetic) -> Graph) -> Self {
         Self { graph, labels: None, text: None }
     }
 
@@ -151,7 +151,7 @@ impl Sessions {
             graphs::Answers::Vocabulary => &mut self.text,
         };
         if slot.is_none() {
-            *slot = Some(model.session(&(self.graph)(model.checkpoint(), kind, model.kernels()), &[])?);
+            *slot = Some(model.session(&(self.graph)(model.checkpoint(), kind, model.arithmetic()), &[])?);
         }
         Ok(slot.as_mut().expect("invariant: the session was loaded above"))
     }

@@ -15,12 +15,15 @@ use crate::t5::{Checkpoint, Config};
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
 /// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
-#[derive(Debug)]
+///
+/// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
+/// several devices.
+#[derive(Clone, Debug)]
 pub struct Model {
-    checkpoint: Checkpoint,
+    checkpoint: Arc<Checkpoint>,
     runtime: Runtime,
     device: Device,
-    expanded: Mutex<HashMap<String, Arc<DynValue>>>,
+    expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
 }
 
 // === impl Model ===
@@ -29,7 +32,7 @@ impl Model {
     /// Puts a checkpoint on a runtime, to compute on the processor.
     #[must_use]
     pub fn new(checkpoint: Checkpoint, runtime: Runtime) -> Self {
-        Self { checkpoint, runtime, device: Device::Cpu, expanded: Mutex::default() }
+        Self { checkpoint: Arc::new(checkpoint), runtime, device: Device::Cpu, expanded: Arc::default() }
     }
 
     /// The same to compute on `device`.
@@ -83,7 +86,7 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder)?;
+        builder = self.device.register(builder, self.runtime.library())?;
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }

@@ -5,10 +5,11 @@
 
 use xprompt::engine::{Answers, DecoderBatch, Source, SourceBatch, competing_tokens};
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
-use xprompt::t5::{Buckets, graphs};
+use xprompt::t5::{Buckets, Config, graphs};
 use xprompt::task::LabelTrie;
 
 use crate::example::Target;
+use crate::lanes::Lanes;
 use crate::plan::{Keeps, Plan};
 
 /// Takes a candidate out of the running.
@@ -34,48 +35,90 @@ pub struct Contribution {
     pub gradient: Vec<f32>,
 }
 
-/// Runs the tuning graphs: one for labels, one for free text, each loaded when it is first needed.
+/// Runs the tuning graphs, over all devices of a setup.
 #[derive(Debug)]
 pub struct Tuner<'m> {
-    model: &'m Model,
+    config: &'m Config,
     plan: Plan,
+    lanes: Lanes<Graphs<'m>>,
+}
+
+/// A device's tuning graphs: one for labels, one for free text, each loaded when it is first needed.
+#[derive(Debug)]
+struct Graphs<'m> {
+    model: &'m Model,
     labels: Option<Session>,
     text: Option<Session>,
+}
+
+/// Examples that run together.
+struct Run {
+    kind: graphs::Answers,
+    /// Their places.
+    examples: Vec<usize>,
+    /// Positions of the longest.
+    length: usize,
 }
 
 // === impl Tuner ===
 
 impl<'m> Tuner<'m> {
-    /// A tuner of prompts for `model`.
+    /// A tuner of prompts for a model, given on each device that computes.
+    ///
+    /// # Panics
+    /// If there is no device.
     #[must_use]
-    pub fn new(model: &'m Model, plan: Plan) -> Self {
-        Self { model, plan, labels: None, text: None }
+    pub fn new(devices: &'m [Model], plan: Plan) -> Self {
+        let graphs = |model: &'m Model| (model.device(), Graphs { model, labels: None, text: None });
+        Self { config: devices[0].config(), plan, lanes: Lanes::new(devices.iter().map(graphs)) }
     }
 
     /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts and
-    /// tasks; one that is too large for the memory is run in parts, examples of similar length together.
+    /// tasks; one that is too large for the memory, or for several devices, is run in parts, examples of similar length
+    /// together.
     ///
     /// # Errors
-    /// If ONNX Runtime fails.
+    /// If ONNX Runtime fails; with several devices the error names the one.
     pub fn contributions(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
-        let d_model = self.model.config().d_model;
+        let d_model = self.config.d_model;
         let length = |i: &usize| examples[*i].source.length(d_model);
-        let mut results: Vec<Option<Contribution>> = vec![None; examples.len()];
+        let mut runs = Vec::new();
         for kind in [graphs::Answers::Candidates, graphs::Answers::Vocabulary] {
             let mut order: Vec<usize> =
                 (0..examples.len()).filter(|&i| graph_of(examples[i].answers) == kind).collect();
             order.sort_by_key(length);
             let lengths: Vec<usize> = order.iter().map(length).collect();
-            for run in self.plan.runs(self.model.config(), Keeps::AllLayers, &lengths) {
-                let chosen: Vec<Tuned<'_>> = order[run.clone()].iter().map(|&i| examples[i]).collect();
-                for (&i, contribution) in order[run].iter().zip(self.run(kind, &chosen)?) {
-                    results[i] = Some(contribution);
-                }
+            runs.extend(self.plan.runs(self.config, Keeps::AllLayers, &lengths).into_iter().map(|run| Run {
+                kind,
+                length: lengths[run.end - 1],
+                examples: order[run].to_vec(),
+            }));
+        }
+        let several = self.lanes.count() > 1;
+        let size = |run: &Run| run.examples.len() * run.length;
+        let done = self.lanes.map(&runs, size, |graphs, run| {
+            let chosen: Vec<Tuned<'_>> = run.examples.iter().map(|&i| examples[i]).collect();
+            let result = graphs.run(run.kind, &chosen);
+            result.map_err(|error| if several { error.on(graphs.model.device()) } else { error })
+        })?;
+        let mut results: Vec<Option<Contribution>> = vec![None; examples.len()];
+        for (run, contributions) in runs.iter().zip(done) {
+            for (&i, contribution) in run.examples.iter().zip(contributions) {
+                results[i] = Some(contribution);
             }
         }
         Ok(results.into_iter().flatten().collect())
     }
 
+    /// Words about a device that is much slower than the others; once, when it is known.
+    pub fn slow_device(&mut self) -> Option<String> {
+        self.lanes.slow_device()
+    }
+}
+
+// === impl Graphs ===
+
+impl Graphs<'_> {
     fn run(
         &mut self,
         kind: graphs::Answers,

@@ -5,9 +5,11 @@ mod base;
 mod batch;
 mod choose;
 mod generator;
+mod queue;
 mod ready;
 mod scheduler;
 mod scorer;
+mod worker;
 
 pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};

@@ -15,13 +15,16 @@ use crate::t5::{Checkpoint, Config};
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
 /// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
-#[derive(Debug)]
+///
+/// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
+/// several devices.
+#[derive(Clone, Debug)]
 pub struct Model {
-    checkpoint: Checkpoint,
+    checkpoint: Arc<Checkpoint>,
     runtime: Runtime,
     device: Device,
     precision: Precision,
-    expanded: Mutex<HashMap<String, Arc<DynValue>>>,
+    expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
 }
 
 // === impl Model ===
@@ -31,11 +34,11 @@ impl Model {
     #[must_use]
     pub fn new(checkpoint: Checkpoint, runtime: Runtime) -> Self {
         Self {
-            checkpoint,
+            checkpoint: Arc::new(checkpoint),
             runtime,
             device: Device::Cpu,
             precision: Precision::F32,
-            expanded: Mutex::default(),
+            expanded: Arc::default(),
         }
     }
 
@@ -102,7 +105,7 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder, self.precision)?;
+        builder = self.device.register(builder, self.precision, self.runtime.library())?;
         if graph.kernels() == Kernels::Fused {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }

@@ -152,10 +152,9 @@ impl Server {
     pub async fn start_on(folder: TempDir, setup: Setup) -> Self {
         let lab = lab();
         let metrics = Arc::new(Metrics::new());
-        let engine = Arc::new(
-            Engine::start(&lab.model, setup.engine, Arc::clone(&metrics) as Arc<dyn engine::Observer>)
-                .unwrap(),
-        );
+        let observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;
+        let devices = std::slice::from_ref(&lab.model);
+        let engine = Arc::new(Engine::start(devices, setup.engine, &observer).unwrap());
         let store = Arc::new(Store::default());
         let loader = Loader {
             engine: Arc::clone(&engine),

@@ -22,9 +22,9 @@ pub fn runtime() -> Runtime {
     Runtime::start(None, Some(2)).expect("`make test` fetches ONNX Runtime first")
 }
 
-/// Where models compute: on the CPU, unless `XPROMPT_TEST_DEVICE` names a GPU.
+/// Where models compute: on the CPU, unless `XPROMPT_TEST_GPU` has a GPU's number.
 pub fn device() -> Device {
-    std::env::var("XPROMPT_TEST_DEVICE").map_or(Device::Cpu, |name| name.parse().unwrap())
+    std::env::var("XPROMPT_TEST_GPU").map_or(Device::Cpu, |number| Device::Cuda(number.parse().unwrap()))
 }
 
 pub fn model(folder: &Path) -> Model {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
+use xprompt::runtime::DeviceChoice;
 use xprompt::{engine, prompt, server, store};
 
 /// Serves many text tasks on one frozen T5: each task is a pruned soft prompt (an XPrompt) in a folder.
@@ -32,6 +33,11 @@ pub(crate) struct Arguments {
     /// ONNX Runtime's library; without it ORT_DYLIB_PATH, then beside the program, then where `make setup` put it
     #[arg(long, env = "XPROMPT_ONNXRUNTIME", value_name = "FILE", help_heading = "Computing")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    /// Where to compute: auto (the first GPU if one can be used, else cpu), cpu, cuda:N for the GPU with number N,
+    /// several as cuda:0,cuda:1, or cuda:all
+    #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Computing")]
+    pub(crate) device: DeviceChoice,
 
     /// Threads that compute; default: one for each core
     #[arg(long, env = "XPROMPT_THREADS", value_name = "COUNT", help_heading = "Computing")]

@@ -91,15 +91,19 @@ fn start(arguments: &Arguments) -> anyhow::Result<(Arc<Service>, Watching)> {
     let tokenizer = Tokenizer::open(&arguments.model, config.vocab_size, config.eos_token_id)?;
     let base = engine::base(&checkpoint, &tokenizer);
     let runtime = Runtime::start(arguments.onnxruntime.as_deref(), arguments.threads)?;
+    let chosen = arguments.device.find(&runtime)?;
+    tracing::info!(device = chosen.names(), reason = chosen.reason, "the device was chosen");
     let model = Model::new(checkpoint, runtime.clone());
+    let lanes: Vec<Model> = chosen.devices.iter().map(|&device| model.clone().on(device)).collect();
     let metrics = Arc::new(Metrics::new());
     let observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;
-    let engine = Arc::new(Engine::start(&model, arguments.engine_options(), observer)?);
+    let engine = Arc::new(Engine::start(&lanes, arguments.engine_options(), &observer)?);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         model = base.model.name,
         fingerprint = base.model.fingerprint,
         onnxruntime = %runtime.library().display(),
+        device = chosen.names(),
         threads = runtime.threads(),
         "the model computes"
     );

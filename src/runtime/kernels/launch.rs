@@ -5,6 +5,7 @@
 )]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString, c_void};
 use std::sync::{Mutex, PoisonError};
 
@@ -134,12 +135,14 @@ fn function(name: &CStr) -> Result<usize, LaunchError> {
     let context = result::ctx::get_current()?.ok_or(LaunchError::NoContext)? as usize;
     let mut contexts = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let contexts = contexts.get_or_insert_default();
-    if !contexts.contains_key(&context) {
-        // SAFETY: the image is PTX text that ends with a zero byte.
-        let module = unsafe { result::module::load_data(PTX.as_ptr().cast())? } as usize;
-        contexts.insert(context, Loaded { module, functions: HashMap::new() });
-    }
-    let loaded = contexts.get_mut(&context).ok_or(LaunchError::NoContext)?;
+    let loaded = match contexts.entry(context) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => {
+            // SAFETY: the image is PTX text that ends with a zero byte.
+            let module = unsafe { result::module::load_data(PTX.as_ptr().cast())? } as usize;
+            place.insert(Loaded { module, functions: HashMap::new() })
+        }
+    };
     if let Some(&known) = loaded.functions.get(name) {
         return Ok(known);
     }

@@ -14,6 +14,6 @@ mod worker;
 pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};
 pub use generator::{Finish, Generated, Generation, Generator};
-pub use ready::{Answers, InputError, ReadyTask, TaskError};
+pub use ready::{Answers, InputError, ReadyTask, TaskCard, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};
 pub use scorer::{Scorer, competing_tokens};

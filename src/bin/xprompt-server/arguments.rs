@@ -20,10 +20,11 @@ pub(crate) struct Arguments {
     #[arg(help_heading = "What to serve")]
     pub(crate) model: PathBuf,
 
-    /// Folder of the prompts; it is watched for created, replaced and removed files
+    /// Folder of the prompts, or a bucket as s3://BUCKET/PREFIX (settings by the variables AWS_…); it is watched
+    /// for created, replaced and removed files
     #[arg(long, env = "XPROMPT_PROMPTS", value_name = "DIR", default_value = "prompts")]
     #[arg(help_heading = "What to serve")]
-    pub(crate) prompts: PathBuf,
+    pub(crate) prompts: String,
 
     /// Address to listen on; port 0 takes a free one, which the log names
     #[arg(long, env = "XPROMPT_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
@@ -98,7 +99,7 @@ pub(crate) struct Arguments {
     #[arg(value_parser = duration, help_heading = "Limits of calls")]
     pub(crate) drain_timeout: Duration,
 
-    /// Pause between two looks at the prompts folder
+    /// Pause between two looks at the prompts; it grows up to 30s while looks fail
     #[arg(long, env = "XPROMPT_POLL_INTERVAL", value_name = "TIME", default_value = "500ms")]
     #[arg(value_parser = duration, help_heading = "Prompts")]
     pub(crate) poll_interval: Duration,
@@ -107,6 +108,26 @@ pub(crate) struct Arguments {
     #[arg(long, env = "XPROMPT_MAX_PROMPTS", value_name = "COUNT", default_value_t = 20_000)]
     #[arg(help_heading = "Prompts")]
     pub(crate) max_prompts: usize,
+
+    /// Bytes of prompt rows in memory; others are read on first use, and the ones used last stay
+    #[arg(long, env = "XPROMPT_MAX_RESIDENT_BYTES", value_name = "BYTES", default_value_t = 1 << 30)]
+    #[arg(help_heading = "Prompts")]
+    pub(crate) max_resident_bytes: usize,
+
+    /// Earlier versions of a task that are kept for a rollback
+    #[arg(long, env = "XPROMPT_KEEP_VERSIONS", value_name = "COUNT", default_value_t = 5)]
+    #[arg(help_heading = "Prompts")]
+    pub(crate) keep_versions: usize,
+
+    /// Tasks that are loaded first and stay in memory; the server is ready when they are
+    #[arg(long, env = "XPROMPT_PRELOAD", value_name = "TASK,…", value_delimiter = ',')]
+    #[arg(help_heading = "Prompts")]
+    pub(crate) preload: Vec<String>,
+
+    /// For one request to a bucket
+    #[arg(long, env = "XPROMPT_STORE_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = duration, help_heading = "Prompts")]
+    pub(crate) store_timeout: Duration,
 
     /// Bytes of a prompt file
     #[arg(long, env = "XPROMPT_MAX_PROMPT_BYTES", value_name = "BYTES", default_value_t = prompt().bytes)]
@@ -158,6 +179,7 @@ impl Arguments {
             ("--max-connections", self.max_connections),
             ("--max-prompts", self.max_prompts),
             ("--max-input-tokens", self.max_input_tokens),
+            ("--keep-versions", self.keep_versions),
         ];
         let mut problems: Vec<String> = positive
             .iter()
@@ -168,6 +190,7 @@ impl Arguments {
             ("--request-timeout", self.request_timeout),
             ("--read-timeout", self.read_timeout),
             ("--poll-interval", self.poll_interval),
+            ("--store-timeout", self.store_timeout),
         ];
         problems.extend(
             times
@@ -202,9 +225,11 @@ impl Arguments {
 
     pub(crate) fn store_options(&self) -> store::Options {
         store::Options {
-            folder: self.prompts.clone(),
             poll_interval: self.poll_interval,
             max_prompts: self.max_prompts,
+            max_resident_bytes: self.max_resident_bytes,
+            keep_versions: self.keep_versions,
+            preload: self.preload.iter().cloned().collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::traffic::Traffic;
-use super::{Code, Limits, Metrics, Problem, admin, health, metrics, observe, predict, shadow, tasks};
+use super::{Code, Limits, Metrics, Problem, admin, health, metrics, observe, page, predict, shadow, tasks};
 use crate::engine::Engine;
 use crate::store::Store;
 use crate::task::Tokenizer;
@@ -80,6 +80,7 @@ pub fn app(service: Arc<Service>) -> Router {
         .route("/tasks", get(tasks::list))
         .route("/tasks/{task}", get(tasks::show))
         .merge(admin::routes())
+        .merge(page::routes())
         .route("/tasks/{task}/predict", post(predict::predict))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))

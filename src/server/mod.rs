@@ -13,6 +13,7 @@ mod lease;
 mod limits;
 mod metrics;
 mod observe;
+mod page;
 mod predict;
 mod problem;
 mod shadow;

@@ -246,11 +246,36 @@ impl Loader {
         card: &Arc<TaskCard>,
     ) -> Result<ReadyTask, LoadError> {
         let version = card.version();
+        let check = |key: &str, bytes: &[u8]| self.check_version(key, bytes, version);
+        Ok(self.find(storage, task, version, check)?.with_card(card))
+    }
+
+    /// The file of a version that was checked before.
+    pub(super) fn file(
+        &self,
+        storage: &dyn Storage,
+        task: &str,
+        version: &str,
+    ) -> Result<PromptFile, LoadError> {
+        self.find(storage, task, version, |key, bytes| {
+            is_version(key, bytes, version)?;
+            Ok(PromptFile::from_bytes(bytes, &self.limits)?)
+        })
+    }
+
+    /// Reads a version at either of the places where it may stand.
+    fn find<T>(
+        &self,
+        storage: &dyn Storage,
+        task: &str,
+        version: &str,
+        read: impl Fn(&str, &[u8]) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
         let mut failed = None;
         for key in [prompt_key(task), version_key(task, version)] {
-            let read = storage.read(&key, self.limits.bytes).map_err(LoadError::from);
-            match read.and_then(|object| self.check_version(&key, &object.bytes, version)) {
-                Ok(ready) => return Ok(ready.with_card(card)),
+            let object = storage.read(&key, self.limits.bytes).map_err(LoadError::from);
+            match object.and_then(|object| read(&key, &object.bytes)) {
+                Ok(found) => return Ok(found),
                 // an outage tells more than what was found in the other place
                 Err(error) if failed.as_ref().is_none_or(|known: &LoadError| !known.is_outage()) => {
                     failed = Some(error);
@@ -321,11 +346,8 @@ impl Loader {
 
     /// Checks bytes that have to be a known version.
     fn check_version(&self, key: &str, bytes: &[u8], version: &str) -> Result<ReadyTask, LoadError> {
-        let got = fingerprint::of_bytes(bytes);
-        if got != version {
-            return Err(LoadError::Damaged { key: key.to_owned(), got });
-        }
-        self.check_bytes(bytes, got)
+        is_version(key, bytes, version)?;
+        self.check_bytes(bytes, version.to_owned())
     }
 
     fn check_bytes(&self, bytes: &[u8], version: String) -> Result<ReadyTask, LoadError> {
@@ -397,4 +419,10 @@ impl Loader {
             (Answer::Labels(_), Answers::Text { .. }) => Ok(()),
         }
     }
+}
+
+/// Whether the bytes at a place are those of a version.
+fn is_version(key: &str, bytes: &[u8], version: &str) -> Result<(), LoadError> {
+    let got = fingerprint::of_bytes(bytes);
+    if got == version { Ok(()) } else { Err(LoadError::Damaged { key: key.to_owned(), got }) }
 }

@@ -2,7 +2,9 @@
 //! in one go. What is pruned, and by which share, is for the caller to choose; nothing is kept on the way.
 
 use serde_json::Map;
-use xprompt::prompt::{Prompt, PromptError, PromptFile, Stage, TaskSpec, keep_top_pieces, keep_top_tokens};
+use xprompt::prompt::{
+    Prompt, PromptError, PromptFile, Score, ScoredBy, Stage, TaskSpec, keep_top_pieces, keep_top_tokens,
+};
 
 use crate::error::RunError;
 use crate::importance::Importance;
@@ -58,17 +60,6 @@ impl From<RunError> for StepError {
     }
 }
 
-/// What a prompt is scored by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Score {
-    /// The absolute derivative of the loss: the paper's.
-    Absolute,
-    /// The derivative with its sign.
-    Signed,
-    /// How much the loss rises when a token or piece is left out.
-    LeaveOneOut,
-}
-
 /// Stage one: tunes a prompt.
 ///
 /// # Errors
@@ -76,7 +67,7 @@ pub enum Score {
 pub fn tune(lab: &mut Lab<'_>, line: &Line<'_>) -> Result<PromptFile, StepError> {
     let tuned = method::tune(lab, line)?;
     let history = vec![deliver::measured_stage(lab, line.task, &tuned)?];
-    let manifest = deliver::manifest(lab, line, &tuned.prompt, history)?;
+    let manifest = deliver::manifest(lab, line, &tuned.prompt, history, ScoredBy::default())?;
     Ok(PromptFile { manifest, prompt: tuned.prompt, token_importance: None, piece_importance: None })
 }
 
@@ -95,8 +86,8 @@ pub fn score(
     of_task(&file, &line.task.spec)?;
     let prompt = &file.prompt;
     let importance = match by {
-        Score::Absolute => line.scores(lab, prompt)?.absolute,
-        Score::Signed => line.scores(lab, prompt)?.signed,
+        Score::AbsoluteGradient => line.scores(lab, prompt)?.absolute,
+        Score::SignedGradient => line.scores(lab, prompt)?.signed,
         Score::LeaveOneOut => Importance {
             tokens: line.tokens_left_out(lab, prompt)?,
             pieces: line.pieces_left_out(lab, prompt)?,
@@ -107,6 +98,7 @@ pub fn score(
     }
     file.manifest.golden = deliver::golden(lab, line.task, prompt)?;
     file.manifest.producer = PRODUCER.into();
+    file.manifest.scored_by = ScoredBy::both(by);
     file.token_importance = Some(importance.tokens);
     file.piece_importance = Some(importance.pieces);
     Ok(file)
@@ -125,12 +117,14 @@ pub fn prune(
     if let Some(share) = tokens {
         let scores = file.token_importance.as_ref().ok_or(StepError::NotScored("tokens"))?;
         let mask = keep_top_tokens(&file.prompt, scores, share);
-        keep(&mut file, &mask, "token_pruned", share);
+        let score = file.manifest.scored_by.tokens;
+        keep(&mut file, &mask, "token_pruned", share, score);
     }
     if let Some(share) = pieces {
         let scores = file.piece_importance.as_ref().ok_or(StepError::NotScored("pieces"))?;
         let mask = keep_top_pieces(&file.prompt, scores, share);
-        keep(&mut file, &mask, "piece_pruned", share);
+        let score = file.manifest.scored_by.pieces;
+        keep(&mut file, &mask, "piece_pruned", share, score);
     }
     file.manifest.golden.clear();
     file.manifest.producer = PRODUCER.into();
@@ -161,10 +155,13 @@ pub fn rewind(
     }
     let retrained = method::retrain(lab, line, &rewound)?;
     history.push(deliver::measured_stage(lab, line.task, &retrained)?);
-    let manifest = deliver::manifest(lab, line, &retrained.prompt, history)?;
     // as a run gives it: tokens as they were scored before any was pruned, pieces as they were scored after
-    let token_importance = tuned.token_importance.clone().or_else(|| pruned.token_importance.clone());
-    let piece_importance = pruned.piece_importance.clone();
+    let tokens = if tuned.token_importance.is_some() { tuned } else { pruned };
+    let (token_importance, piece_importance) =
+        (tokens.token_importance.clone(), pruned.piece_importance.clone());
+    let scored_by =
+        ScoredBy { tokens: tokens.manifest.scored_by.tokens, pieces: pruned.manifest.scored_by.pieces };
+    let manifest = deliver::manifest(lab, line, &retrained.prompt, history, scored_by)?;
     Ok(PromptFile { manifest, prompt: retrained.prompt, token_importance, piece_importance })
 }
 
@@ -224,7 +221,7 @@ fn task_difference(a: &TaskSpec, b: &TaskSpec) -> Option<(&'static str, String, 
 }
 
 /// Keeps what the mask marks, and says so in the history.
-fn keep(file: &mut PromptFile, mask: &[bool], name: &str, share: f64) {
+fn keep(file: &mut PromptFile, mask: &[bool], name: &str, share: f64, score: Option<Score>) {
     file.prompt = file.prompt.masked(mask);
     file.manifest.history.push(Stage {
         name: name.to_owned(),
@@ -232,6 +229,7 @@ fn keep(file: &mut PromptFile, mask: &[bool], name: &str, share: f64) {
         pieces: file.prompt.kept_piece_count(),
         parameters: file.prompt.parameters(),
         ratio: Some(share),
+        score,
         steps: 0,
         dev: Map::new(),
         test: Map::new(),

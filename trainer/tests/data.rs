@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use xprompt::engine::ReadyTask;
 use xprompt::prompt::{
-    FORMAT, Fingerprint, Label, Limits, Manifest, OutputSpec, Prompt, PromptFile, TaskSpec,
+    FORMAT, Fingerprint, Label, Limits, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, TaskSpec,
 };
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
@@ -336,6 +336,7 @@ fn ready(spec: &TaskSpec, tokenizer: &Tokenizer) -> ReadyTask {
         tokenizer: name,
         task: spec.clone(),
         history: Vec::new(),
+        scored_by: ScoredBy::default(),
         seed: 0,
         data: Vec::new(),
         golden: Vec::new(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rand::SeedableRng as _;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
-use xprompt::prompt::{FORMAT, Label, Manifest, OutputSpec, Prompt, PromptFile, TaskSpec};
+use xprompt::prompt::{FORMAT, Label, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, TaskSpec};
 use xprompt_trainer::initialize::{Initial, InitializeError, initialize};
 use xprompt_trainer::setup::{Options, Setup};
 use xprompt_trainer::task_file::{Initialization, TaskFile, TaskFileError};
@@ -60,6 +60,7 @@ fn file(setup: &Setup, prompt: Prompt) -> PromptFile {
         tokenizer: setup.base.tokenizer.clone(),
         task: TaskSpec { template: "{text}".into(), output, max_input_tokens: 64, keep: Vec::new() },
         history: Vec::new(),
+        scored_by: ScoredBy::default(),
         seed: 0,
         data: Vec::new(),
         golden: Vec::new(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::json;
-use xprompt::prompt::{Limits, PromptFile};
+use xprompt::prompt::{Limits, PromptFile, Score, ScoredBy};
 
 const TASK: &str = "
 [data]
@@ -133,6 +133,7 @@ fn pruning_keeps_values_drops_golden_examples_and_goes_on_record() {
     assert_eq!(bench.prompt("tuned").token_importance, None, "with --out the prompt stays as it was");
     let said = bench.works("prune @scored --tokens 0.25 --pieces 0.5 --out @pruned");
     assert!(said.contains("15 of 20 tokens, 120 of 320 pieces"), "{said}");
+    assert_eq!(bench.prompt("scored").manifest.scored_by, ScoredBy::both(Score::AbsoluteGradient));
     let stage = |name: &str, ratio| (name.to_owned(), ratio);
     let pruned = [stage("tuned", None), stage("token_pruned", Some(0.25)), stage("piece_pruned", Some(0.5))];
     assert_eq!(bench.stages("pruned"), pruned);
@@ -149,6 +150,10 @@ fn pruning_keeps_values_drops_golden_examples_and_goes_on_record() {
     let signed = bench.prompt("pruned");
     assert_eq!(signed.manifest.golden.len(), 8);
     assert!(signed.manifest.history[2].dev.contains_key("accuracy"));
+    assert_eq!(signed.manifest.scored_by, ScoredBy::both(Score::SignedGradient));
+    let by: Vec<Option<Score>> = signed.manifest.history.iter().map(|stage| stage.score).collect();
+    let pruned_by = Some(Score::AbsoluteGradient);
+    assert_eq!(by, [None, pruned_by, pruned_by], "what was pruned before was pruned by the score of then");
     let signed_scores = signed.token_importance.unwrap();
     assert_ne!(signed_scores, scores);
     bench.works("prune @scored --tokens 0.9 --out @few");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use xprompt::prompt::{FORMAT, Manifest, Prompt, PromptFile, TaskSpec};
+use xprompt::prompt::{FORMAT, Manifest, Prompt, PromptFile, ScoredBy, TaskSpec};
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
 use xprompt_trainer::check::{Problem, check};
@@ -158,6 +158,7 @@ fn prompt(task: SuperGlue, path: &Path) {
             keep: Vec::new(),
         },
         history: Vec::new(),
+        scored_by: ScoredBy::default(),
         seed: 0,
         data: Vec::new(),
         golden: Vec::new(),

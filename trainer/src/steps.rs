@@ -1,15 +1,16 @@
 //! The method's stages one by one, from prompt file to prompt file: what [`method::run`] does
-//! in one go. What is pruned, and by which share, is for the caller to choose; nothing is kept on the way.
+//! in one go. What is pruned, and by which share, is for the caller to choose.
 
 use serde_json::Map;
 use xprompt::prompt::{
-    Prompt, PromptError, PromptFile, Score, ScoredBy, Stage, TaskSpec, keep_top_pieces, keep_top_tokens,
+    Base, Prompt, PromptError, PromptFile, Score, ScoredBy, Stage, TaskSpec, keep_top_pieces, keep_top_tokens,
 };
 
 use crate::error::RunError;
 use crate::importance::Importance;
 use crate::lab::Lab;
 use crate::line::Line;
+use crate::plan::Plan;
 use crate::{PRODUCER, deliver, method};
 
 /// Why a step cannot be taken.
@@ -54,13 +55,34 @@ pub enum StepError {
     NoValues(usize),
 }
 
+/// A pruned prompt with the values that it had when it was tuned.
+#[derive(Debug)]
+pub struct Rewinding<'p> {
+    pruned: &'p PromptFile,
+    tuned: &'p PromptFile,
+    rewound: Prompt,
+}
+
+// === impl StepError ===
+
 impl From<RunError> for StepError {
     fn from(error: RunError) -> Self {
         Self::Run(Box::new(error))
     }
 }
 
-/// Stage one: tunes a prompt.
+impl StepError {
+    /// The error as a run says it that is planned like this: with a remedy, if the memory did not suffice.
+    #[must_use]
+    pub fn under(self, plan: Plan) -> Self {
+        match self {
+            Self::Run(error) => error.under(plan).into(),
+            other => other,
+        }
+    }
+}
+
+/// Stage one: tunes a prompt. What was under way in the lab's folder goes on.
 ///
 /// # Errors
 /// If the training fails.
@@ -131,38 +153,50 @@ pub fn prune(
     Ok(file)
 }
 
-/// Rewinds what is left of `pruned` to the values of `tuned`, and retrains it.
-///
-/// # Errors
-/// If the two are not of the same base, shape and task, those of `line`, or the training fails.
-pub fn rewind(
-    lab: &mut Lab<'_>,
-    line: &Line<'_>,
-    pruned: &PromptFile,
-    tuned: &PromptFile,
-) -> Result<PromptFile, StepError> {
-    fits(pruned, tuned)?;
-    tuned.verify(&lab.setup.base)?;
-    of_task(tuned, &line.task.spec)?;
-    let rewound = tuned.prompt.masked(pruned.prompt.piece_mask());
-    let missing = pruned.prompt.kept_piece_count() - rewound.kept_piece_count();
-    if missing > 0 {
-        return Err(StepError::NoValues(missing));
+// === impl Rewinding ===
+
+impl<'p> Rewinding<'p> {
+    /// What is left of `pruned`, with the values of `tuned`.
+    ///
+    /// # Errors
+    /// If the two are not of the same shape, base and task, or not of these.
+    pub fn new(
+        pruned: &'p PromptFile,
+        tuned: &'p PromptFile,
+        base: &Base,
+        task: &TaskSpec,
+    ) -> Result<Self, StepError> {
+        fits(pruned, tuned)?;
+        tuned.verify(base)?;
+        of_task(tuned, task)?;
+        let rewound = tuned.prompt.masked(pruned.prompt.piece_mask());
+        match pruned.prompt.kept_piece_count() - rewound.kept_piece_count() {
+            0 => Ok(Self { pruned, tuned, rewound }),
+            missing => Err(StepError::NoValues(missing)),
+        }
     }
-    let mut history = prunings(pruned, tuned, &rewound);
-    if let Some(stage) = history.last_mut() {
-        deliver::complete(lab, line.task, &rewound, stage)?;
+
+    /// The last stage: retrains it. What was under way in the lab's folder goes on.
+    ///
+    /// # Errors
+    /// If the training fails.
+    pub fn retrain(&self, lab: &mut Lab<'_>, line: &Line<'_>) -> Result<PromptFile, StepError> {
+        let Self { pruned, tuned, rewound } = self;
+        let mut history = prunings(pruned, tuned, rewound);
+        if let Some(stage) = history.last_mut() {
+            deliver::complete(lab, line.task, rewound, stage)?;
+        }
+        let retrained = method::retrain(lab, line, rewound)?;
+        history.push(deliver::measured_stage(lab, line.task, &retrained)?);
+        // as a run gives it: tokens as they were scored before any was pruned, pieces as they were scored after
+        let tokens = if tuned.token_importance.is_some() { tuned } else { pruned };
+        let (token_importance, piece_importance) =
+            (tokens.token_importance.clone(), pruned.piece_importance.clone());
+        let scored_by =
+            ScoredBy { tokens: tokens.manifest.scored_by.tokens, pieces: pruned.manifest.scored_by.pieces };
+        let manifest = deliver::manifest(lab, line, &retrained.prompt, history, scored_by)?;
+        Ok(PromptFile { manifest, prompt: retrained.prompt, token_importance, piece_importance })
     }
-    let retrained = method::retrain(lab, line, &rewound)?;
-    history.push(deliver::measured_stage(lab, line.task, &retrained)?);
-    // as a run gives it: tokens as they were scored before any was pruned, pieces as they were scored after
-    let tokens = if tuned.token_importance.is_some() { tuned } else { pruned };
-    let (token_importance, piece_importance) =
-        (tokens.token_importance.clone(), pruned.piece_importance.clone());
-    let scored_by =
-        ScoredBy { tokens: tokens.manifest.scored_by.tokens, pieces: pruned.manifest.scored_by.pieces };
-    let manifest = deliver::manifest(lab, line, &retrained.prompt, history, scored_by)?;
-    Ok(PromptFile { manifest, prompt: retrained.prompt, token_importance, piece_importance })
 }
 
 /// The history of `tuned` and the prunings after it. What they measured holds only for values that were not changed.

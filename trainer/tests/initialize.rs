@@ -1,27 +1,21 @@
 //! Where prompts start, with the bundled model.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use rand::SeedableRng as _;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
-use xprompt::prompt::{FORMAT, Label, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, TaskSpec};
+use support::{embeddings, prompt_file, setup};
+use xprompt::prompt::{Label, OutputSpec, Prompt, PromptFile, TaskSpec};
 use xprompt_trainer::initialize::{Initial, InitializeError, initialize};
-use xprompt_trainer::setup::{Options, Setup};
+use xprompt_trainer::setup::Setup;
 use xprompt_trainer::task_file::{Initialization, TaskFile, TaskFileError};
 
 const WORDS: [&str; 3] = ["sport", "business", "business news"];
 const D_MODEL: usize = 256;
-
-fn setup() -> Setup {
-    Setup::load(&Options {
-        model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/t5-nano"),
-        threads: Some(2),
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn labels() -> Vec<Label> {
     WORDS.iter().map(|&words| Label { name: words.into(), words: words.into() }).collect()
@@ -29,11 +23,6 @@ fn labels() -> Vec<Label> {
 
 fn start(setup: &Setup, how: &Initialization, tokens: usize, seed: u64) -> Result<Initial, InitializeError> {
     initialize(how, tokens, &labels(), setup, &mut ChaCha8Rng::seed_from_u64(seed))
-}
-
-fn embeddings(setup: &Setup, ids: impl IntoIterator<Item = usize>) -> Vec<f32> {
-    let checkpoint = setup.model.checkpoint();
-    ids.into_iter().flat_map(|id| checkpoint.row(checkpoint.embedding(), id)).collect()
 }
 
 /// What the first draw of this many rows gives.
@@ -50,22 +39,8 @@ fn pruned() -> Prompt {
 
 fn file(setup: &Setup, prompt: Prompt) -> PromptFile {
     let output = OutputSpec::Labels { labels: labels() };
-    let manifest = Manifest {
-        format: FORMAT,
-        producer: "a test".into(),
-        tokens: prompt.tokens(),
-        pieces: prompt.pieces(),
-        d_model: prompt.d_model(),
-        base_model: setup.base.model.clone(),
-        tokenizer: setup.base.tokenizer.clone(),
-        task: TaskSpec { template: "{text}".into(), output, max_input_tokens: 64, keep: Vec::new() },
-        history: Vec::new(),
-        scored_by: ScoredBy::default(),
-        seed: 0,
-        data: Vec::new(),
-        golden: Vec::new(),
-    };
-    PromptFile { manifest, prompt, token_importance: None, piece_importance: None }
+    let task = TaskSpec { template: "{text}".into(), output, max_input_tokens: 64, keep: Vec::new() };
+    prompt_file(&setup.base, task, prompt)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use xprompt::fingerprint;
 
 use crate::PRODUCER;
 use crate::folder::{Folder, FolderError};
@@ -10,6 +11,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::setup::Setup;
 use crate::task_data::TaskData;
+use crate::task_file::Initialization;
 
 /// Everything that a run depends on, as its `run.json` holds it. What is planned from the machine stays as it was first
 /// planned.
@@ -20,6 +22,11 @@ pub fn describe(setup: &Setup, tasks: &[TaskData], seeds: &[u64]) -> Value {
         // files are known by their content, wherever they lie
         for files in ["train", "dev", "test"] {
             settings["data"][files].take();
+        }
+        if let Initialization::Prompt(path) = &task.file.tuning.initialization
+            && let Ok(bytes) = std::fs::read(path)
+        {
+            settings["tuning"]["initialization"]["prompt"] = fingerprint::of_bytes(&bytes).into();
         }
         (task.name.clone(), json!({"settings": settings, "data": task.sources}))
     };

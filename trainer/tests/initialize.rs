@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use rand::SeedableRng as _;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
-use support::{embeddings, prompt_file, setup};
+use support::{Bench, embeddings, prompt_file, setup};
 use xprompt::prompt::{Label, OutputSpec, Prompt, PromptFile, TaskSpec};
+use xprompt_trainer::identity::describe;
 use xprompt_trainer::initialize::{Initial, InitializeError, initialize};
 use xprompt_trainer::setup::Setup;
+use xprompt_trainer::task_data::TaskData;
 use xprompt_trainer::task_file::{Initialization, TaskFile, TaskFileError};
 
 const WORDS: [&str; 3] = ["sport", "business", "business news"];
@@ -134,6 +136,22 @@ fn another_prompt_gives_its_surviving_rows_with_zeros_where_pieces_were_pruned()
 }
 
 #[test]
+fn a_run_is_known_by_what_the_prompt_that_it_starts_from_holds_and_not_by_its_place() {
+    let setup = setup();
+    let bench = Bench::new("");
+    let run_from = |name: &str, prompt: Prompt| {
+        file(&setup, prompt).write(&bench.at(name)).unwrap();
+        let start = format!("[tuning]\ninitialization = {{ prompt = '{name}' }}\n");
+        bench.task("task.toml", &format!("[task]\n{LABELS}\n{start}"));
+        let file = TaskFile::read(&bench.at("task.toml")).unwrap();
+        describe(&setup, &[TaskData::read("task", file, &setup).unwrap()], &[1])
+    };
+    let first = run_from("a", pruned());
+    assert_eq!(first, run_from("b", pruned()));
+    assert_ne!(first, run_from("a", Prompt::dense(D_MODEL, 16, vec![0.5; 2 * D_MODEL])));
+}
+
+#[test]
 fn a_prompt_of_another_model_or_no_prompt_is_refused_by_name() {
     let setup = setup();
     let folder = tempfile::tempdir().unwrap();
@@ -175,7 +193,7 @@ fn read(folder: &Path, output: &str, initialization: &str) -> Result<Initializat
     TaskFile::read(&path).map(|file| file.tuning.initialization)
 }
 
-const LABELS: &str = "labels = [{ name = 'x', words = 'yes' }, { name = 'y', words = 'no' }]";
+const LABELS: &str = "labels = [{ name = 'good', words = 'yes' }, { name = 'poor', words = 'no' }]";
 
 #[test]
 fn a_task_file_names_any_start() {

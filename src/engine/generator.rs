@@ -69,8 +69,8 @@ impl Generator {
     /// If ONNX Runtime refuses them.
     pub fn new(model: &Model) -> Result<Self, RuntimeError> {
         Ok(Self {
-            encoder: model.session(&graphs::encoder(model.checkpoint()), &[])?,
-            step: model.session(&graphs::decoder_step(model.checkpoint()), &[])?,
+            encoder: model.session(&graphs::encoder(model.checkpoint(), model.arithmetic()), &[])?,
+            step: model.session(&graphs::decoder_step(model.checkpoint(), model.arithmetic()), &[])?,
             config: model.config().clone(),
         })
     }

@@ -5,13 +5,15 @@ mod base;
 mod batch;
 mod choose;
 mod generator;
+mod queue;
 mod ready;
 mod scheduler;
 mod scorer;
+mod worker;
 
 pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};
 pub use generator::{Finish, Generated, Generation, Generator};
-pub use ready::{Answers, InputError, ReadyTask, TaskError};
+pub use ready::{Answers, InputError, ReadyTask, TaskCard, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};
 pub use scorer::{Scorer, competing_tokens};

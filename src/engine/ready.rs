@@ -1,5 +1,8 @@
 //! A prompt made ready to answer: its rows, its parsed template and its labels as a trie.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::prompt::{Manifest, OutputSpec, PromptFile, TaskSpec};
@@ -56,16 +59,22 @@ pub enum Answers {
     },
 }
 
-/// One version of a task, ready to answer.
+/// One version of a task without its prompt rows: all that describing it and reading its inputs takes.
 #[derive(Debug)]
-pub struct ReadyTask {
+pub struct TaskCard {
     manifest: Manifest,
     version: String,
-    rows: Vec<f32>,
     kept_tokens: usize,
     kept_pieces: usize,
     form: InputForm,
     answers: Answers,
+}
+
+/// One version of a task, ready to answer: its card, and its rows in memory.
+#[derive(Debug)]
+pub struct ReadyTask {
+    card: Arc<TaskCard>,
+    rows: Vec<f32>,
 }
 
 // === impl ReadyTask ===
@@ -85,17 +94,48 @@ impl ReadyTask {
         let TaskSpec { template, keep, max_input_tokens, .. } = &manifest.task;
         let form = InputForm::new(template, keep, *max_input_tokens)?;
         let answers = Answers::new(&manifest.task.output, tokenizer, config)?;
-        Ok(Self {
+        let rows = prompt.rows().to_vec();
+        let card = TaskCard {
             version,
-            rows: prompt.rows().to_vec(),
             kept_tokens: prompt.kept_token_count(),
             kept_pieces: prompt.kept_piece_count(),
             form,
             answers,
             manifest,
-        })
+        };
+        Ok(Self { card: Arc::new(card), rows })
     }
 
+    /// The rows of a version beside the card that it had before.
+    #[must_use]
+    pub fn with_card(self, card: &Arc<TaskCard>) -> Self {
+        Self { card: Arc::clone(card), rows: self.rows }
+    }
+
+    /// The version without its rows.
+    #[must_use]
+    pub fn card(&self) -> &Arc<TaskCard> {
+        &self.card
+    }
+
+    /// Surviving prompt rows, `[kept tokens, d_model]`.
+    #[must_use]
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+}
+
+impl Deref for ReadyTask {
+    type Target = TaskCard;
+
+    fn deref(&self) -> &TaskCard {
+        &self.card
+    }
+}
+
+// === impl TaskCard ===
+
+impl TaskCard {
     /// What the file says about itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -106,12 +146,6 @@ impl ReadyTask {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
-    }
-
-    /// Surviving prompt rows, `[kept tokens, d_model]`.
-    #[must_use]
-    pub fn rows(&self) -> &[f32] {
-        &self.rows
     }
 
     /// Prompt tokens that survived: what the task adds to every input's length.
@@ -141,7 +175,7 @@ impl ReadyTask {
     /// Bytes of the rows in memory.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        self.rows.len() * size_of::<f32>()
+        self.kept_tokens * self.manifest.d_model * size_of::<f32>()
     }
 
     /// Token ids of an input, with the end token, and whether they were cut to the task's limit.

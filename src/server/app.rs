@@ -7,10 +7,11 @@ use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::traffic::Traffic;
-use super::{Code, Limits, Metrics, Problem, health, metrics, observe, predict, tasks};
+use super::{Code, Limits, Metrics, Problem, admin, health, metrics, observe, predict, shadow, tasks};
 use crate::engine::Engine;
 use crate::store::Store;
 use crate::task::Tokenizer;
@@ -24,6 +25,10 @@ pub struct Service {
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
     pub(super) traffic: Traffic,
+    /// Calls whose shadow may be computed.
+    pub(super) comparisons: Arc<Semaphore>,
+    /// Uploads that may be in memory.
+    pub(super) uploads: Semaphore,
 }
 
 // === impl Service ===
@@ -38,7 +43,16 @@ impl Service {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
-        Self { engine, tokenizer, store, metrics, limits, traffic: Traffic::new() }
+        Self {
+            engine,
+            tokenizer,
+            store,
+            metrics,
+            limits,
+            traffic: Traffic::new(),
+            comparisons: Arc::new(Semaphore::new(shadow::MAX_COMPARED)),
+            uploads: Semaphore::new(admin::MAX_UPLOADS),
+        }
     }
 
     /// The engine that answers.
@@ -65,6 +79,7 @@ pub fn app(service: Arc<Service>) -> Router {
     Router::new()
         .route("/tasks", get(tasks::list))
         .route("/tasks/{task}", get(tasks::show))
+        .merge(admin::routes())
         .route("/tasks/{task}/predict", post(predict::predict))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))

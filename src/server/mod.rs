@@ -4,15 +4,18 @@
 //! within [`Limits`] and drains them. Every error is a problem document ([`Problem`]); every metric is in
 //! [`Metrics`].
 
+mod admin;
 mod app;
 mod body;
 mod connections;
 mod health;
+mod lease;
 mod limits;
 mod metrics;
 mod observe;
 mod predict;
 mod problem;
+mod shadow;
 mod tasks;
 mod time;
 mod traffic;

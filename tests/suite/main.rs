@@ -5,6 +5,10 @@
 mod answers_reference;
 /// The prompts of this repository on the model of this repository.
 mod bundled_prompts;
+/// Several devices behind one queue, simulated.
+mod devices;
+/// Prompts that clients upload, roll back, share out, pin and remove.
+mod lifecycle;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.

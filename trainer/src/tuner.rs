@@ -6,11 +6,12 @@
 mod batch;
 
 use xprompt::engine::{Answers, Source};
-use xprompt::graph::Graph;
+use xprompt::graph::{Arithmetic, Graph};
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
-use xprompt::t5::{Checkpoint, graphs};
+use xprompt::t5::{Checkpoint, Config, graphs};
 
 use crate::example::Target;
+use crate::lanes::Lanes;
 use crate::plan::{Keeps, Plan};
 use batch::Batch;
 
@@ -34,101 +35,112 @@ pub struct Contribution {
     pub gradient: Vec<f32>,
 }
 
-/// Runs the tuning graphs and the loss graphs. Each has a form for labels and one for free text, and each is loaded when
-/// it is first needed.
+/// Runs the tuning graphs, over all devices of a setup.
 #[derive(Debug)]
 pub struct Tuner<'m> {
-    model: &'m Model,
+    config: &'m Config,
     plan: Plan,
+    lanes: Lanes<Graphs<'m>>,
+}
+
+/// A device's graphs.
+#[derive(Debug)]
+struct Graphs<'m> {
+    model: &'m Model,
     tuning: Sessions,
     loss: Sessions,
 }
 
-/// The sessions of one graph.
+/// The sessions of one graph: one for labels, one for free text, each loaded when it is first needed.
 #[derive(Debug)]
 struct Sessions {
-    graph: fn(&Checkpoint, graphs::Answers) -> Graph,
+    graph: fn(&Checkpoint, graphs::Answers, Arithmetic) -> Graph,
     labels: Option<Session>,
     text: Option<Session>,
+}
+
+/// Examples that run together.
+struct Run {
+    kind: graphs::Answers,
+    /// Their places.
+    examples: Vec<usize>,
+    /// Positions of the longest.
+    length: usize,
 }
 
 // === impl Tuner ===
 
 impl<'m> Tuner<'m> {
-    /// A tuner of prompts for `model`.
+    /// A tuner of prompts for a model, given on each device that computes.
+    ///
+    /// # Panics
+    /// If there is no device.
     #[must_use]
-    pub fn new(model: &'m Model, plan: Plan) -> Self {
-        Self { model, plan, tuning: Sessions::new(graphs::tuning), loss: Sessions::new(graphs::loss) }
+    pub fn new(devices: &'m [Model], plan: Plan) -> Self {
+        let graphs = |model: &'m Model| (model.device(), Graphs::new(model));
+        Self { config: devices[0].config(), plan, lanes: Lanes::new(devices.iter().map(graphs)) }
     }
 
     /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts and
-    /// tasks; one that is too large for the memory is run in parts, examples of similar length together.
+    /// tasks; one that is too large for the memory, or for several devices, is run in parts, examples of similar length
+    /// together.
     ///
     /// # Errors
-    /// If ONNX Runtime fails.
+    /// If ONNX Runtime fails; with several devices the error names the one.
     pub fn contributions(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
-        let Self { model, plan, tuning, .. } = self;
-        let d = model.config().d_model;
-        in_runs(model, *plan, Keeps::AllLayers, examples, |kind, examples| {
-            let batch = Batch::new(examples, model.config());
-            let longest = examples.iter().map(|example| example.source.prompt.len() / d).max().unwrap_or(0);
-            let longest_prompt = [longest as i64];
-            let mut inputs = batch.inputs();
-            inputs.push((graphs::PROMPT_LENGTH, Input::i64([1], &longest_prompt)));
-            let mut outputs = tuning.of(kind, model)?.run(&inputs)?;
-            let losses = outputs.take(graphs::LOSS)?;
-            let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
-            let gradients = gradients.f32s()?;
-            let each = losses.f32s()?.iter().zip(examples).enumerate();
-            let contribution = |(i, (&loss, example)): (usize, (&f32, &Tuned<'_>))| Contribution {
-                loss,
-                gradient: gradients[i * longest * d..][..example.source.prompt.len()].to_vec(),
-            };
-            Ok(each.map(contribution).collect())
-        })
+        self.in_runs(Keeps::AllLayers, examples, Graphs::contributions)
     }
 
     /// Loss of each example, without the cost of a gradient. Batches are as those of
     /// [`contributions`](Self::contributions), but larger where memory is short.
     ///
     /// # Errors
-    /// If ONNX Runtime fails.
+    /// As [`contributions`](Self::contributions).
     pub fn losses(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<f32>, RuntimeError> {
-        let Self { model, plan, loss, .. } = self;
-        in_runs(model, *plan, Keeps::OneLayer, examples, |kind, examples| {
-            let batch = Batch::new(examples, model.config());
-            let losses = loss.of(kind, model)?.run(&batch.inputs())?.take(graphs::LOSS)?;
-            Ok(losses.f32s()?.to_vec())
-        })
+        self.in_runs(Keeps::OneLayer, examples, Graphs::losses)
     }
-}
 
-/// Runs examples of the same kind and of similar length together, as many as the plan allows. Results are in the order
-/// of the examples.
-fn in_runs<T: Clone>(
-    model: &Model,
-    plan: Plan,
-    keeps: Keeps,
-    examples: &[Tuned<'_>],
-    mut run: impl FnMut(graphs::Answers, &[Tuned<'_>]) -> Result<Vec<T>, RuntimeError>,
-) -> Result<Vec<T>, RuntimeError> {
-    let config = model.config();
-    let length = |i: &usize| examples[*i].source.length(config.d_model);
-    let mut results: Vec<Option<T>> = vec![None; examples.len()];
-    for kind in [graphs::Answers::Candidates, graphs::Answers::Vocabulary] {
-        let mut order: Vec<usize> =
-            (0..examples.len()).filter(|&i| kind_of(examples[i].answers) == kind).collect();
-        order.sort_by_key(length);
-        let lengths: Vec<usize> = order.iter().map(length).collect();
-        for range in plan.runs(config, keeps, &lengths) {
-            let order = &order[range];
-            let chosen: Vec<Tuned<'_>> = order.iter().map(|&i| examples[i]).collect();
-            for (&i, result) in order.iter().zip(run(kind, &chosen)?) {
+    /// Words about a device that is much slower than the others; once, when it is known.
+    pub fn slow_device(&mut self) -> Option<String> {
+        self.lanes.slow_device()
+    }
+
+    /// Runs examples of the same kind and of similar length together, as many as the plan allows. Results are in the
+    /// order of the examples.
+    fn in_runs<T: Clone + Send>(
+        &mut self,
+        keeps: Keeps,
+        examples: &[Tuned<'_>],
+        work: impl Fn(&mut Graphs<'m>, graphs::Answers, &[Tuned<'_>]) -> Result<Vec<T>, RuntimeError> + Sync,
+    ) -> Result<Vec<T>, RuntimeError> {
+        let length = |i: &usize| examples[*i].source.length(self.config.d_model);
+        let mut runs = Vec::new();
+        for kind in [graphs::Answers::Candidates, graphs::Answers::Vocabulary] {
+            let mut order: Vec<usize> =
+                (0..examples.len()).filter(|&i| kind_of(examples[i].answers) == kind).collect();
+            order.sort_by_key(length);
+            let lengths: Vec<usize> = order.iter().map(length).collect();
+            runs.extend(self.plan.runs(self.config, keeps, &lengths).into_iter().map(|run| Run {
+                kind,
+                length: lengths[run.end - 1],
+                examples: order[run].to_vec(),
+            }));
+        }
+        let several = self.lanes.count() > 1;
+        let size = |run: &Run| run.examples.len() * run.length;
+        let done = self.lanes.map(&runs, size, |graphs, run| {
+            let chosen: Vec<Tuned<'_>> = run.examples.iter().map(|&i| examples[i]).collect();
+            let result = work(graphs, run.kind, &chosen);
+            result.map_err(|error| if several { error.on(graphs.model.device()) } else { error })
+        })?;
+        let mut results: Vec<Option<T>> = vec![None; examples.len()];
+        for (run, of_run) in runs.iter().zip(done) {
+            for (&i, result) in run.examples.iter().zip(of_run) {
                 results[i] = Some(result);
             }
         }
+        Ok(results.into_iter().flatten().collect())
     }
-    Ok(results.into_iter().flatten().collect())
 }
 
 fn kind_of(answers: &Answers) -> graphs::Answers {
@@ -138,10 +150,48 @@ fn kind_of(answers: &Answers) -> graphs::Answers {
     }
 }
 
+// === impl Graphs ===
+
+impl<'m> Graphs<'m> {
+    fn new(model: &'m Model) -> Self {
+        Self { model, tuning: Sessions::new(graphs::tuning), loss: Sessions::new(graphs::loss) }
+    }
+
+    fn contributions(
+        &mut self,
+        kind: graphs::Answers,
+        examples: &[Tuned<'_>],
+    ) -> Result<Vec<Contribution>, RuntimeError> {
+        let config = self.model.config();
+        let d = config.d_model;
+        let batch = Batch::new(examples, config);
+        let longest = examples.iter().map(|example| example.source.prompt.len() / d).max().unwrap_or(0);
+        let longest_prompt = [longest as i64];
+        let mut inputs = batch.inputs();
+        inputs.push((graphs::PROMPT_LENGTH, Input::i64([1], &longest_prompt)));
+        let mut outputs = self.tuning.of(kind, self.model)?.run(&inputs)?;
+        let losses = outputs.take(graphs::LOSS)?;
+        let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
+        let gradients = gradients.f32s()?;
+        let each = losses.f32s()?.iter().zip(examples).enumerate();
+        let contribution = |(i, (&loss, example)): (usize, (&f32, &Tuned<'_>))| Contribution {
+            loss,
+            gradient: gradients[i * longest * d..][..example.source.prompt.len()].to_vec(),
+        };
+        Ok(each.map(contribution).collect())
+    }
+
+    fn losses(&mut self, kind: graphs::Answers, examples: &[Tuned<'_>]) -> Result<Vec<f32>, RuntimeError> {
+        let batch = Batch::new(examples, self.model.config());
+        let losses = self.loss.of(kind, self.model)?.run(&batch.inputs())?.take(graphs::LOSS)?;
+        Ok(losses.f32s()?.to_vec())
+    }
+}
+
 // === impl Sessions ===
 
 impl Sessions {
-    fn new(graph: fn(&Checkpoint, graphs::Answers) -> Graph) -> Self {
+    fn new(graph: fn(&Checkpoint, graphs::Answers, Arithmetic) -> Graph) -> Self {
         Self { graph, labels: None, text: None }
     }
 
@@ -151,7 +201,7 @@ impl Sessions {
             graphs::Answers::Vocabulary => &mut self.text,
         };
         if slot.is_none() {
-            *slot = Some(model.session(&(self.graph)(model.checkpoint(), kind), &[])?);
+            *slot = Some(model.session(&(self.graph)(model.checkpoint(), kind, model.arithmetic()), &[])?);
         }
         Ok(slot.as_mut().expect("invariant: the session was loaded above"))
     }

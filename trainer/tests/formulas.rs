@@ -139,7 +139,7 @@ fn losses_without_gradients_are_those_of_tuning_in_any_batch() {
     }
     let tuned = setup.tuner().contributions(&examples).unwrap();
     for bytes in [1, 1 << 20, 1 << 30] {
-        let mut tuner = Tuner::new(&setup.model, Plan::new(Device::Cpu, Some(bytes)));
+        let mut tuner = Tuner::new(std::slice::from_ref(&setup.model), Plan::new(Device::Cpu, Some(bytes)));
         let losses = tuner.losses(&examples).unwrap();
         assert_eq!(losses.len(), examples.len());
         for (tuned, loss) in tuned.iter().zip(losses) {
@@ -170,7 +170,7 @@ fn a_left_out_score_is_the_rise_of_the_mean_loss_in_any_batch() {
     let want = [loss(&zeroed) - whole, loss(&without_token) - whole];
     let ranges = [piece..piece + 1, 16..32];
     for bytes in [1, 1 << 30] {
-        let mut tuner = Tuner::new(&setup.model, Plan::new(Device::Cpu, Some(bytes)));
+        let mut tuner = Tuner::new(std::slice::from_ref(&setup.model), Plan::new(Device::Cpu, Some(bytes)));
         let mut done = 0;
         let rises = left_out(&prompt, &answers, &chosen, &ranges, &mut tuner, |n| done += n).unwrap();
         assert_eq!(done, ranges.len());

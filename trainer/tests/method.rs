@@ -173,8 +173,10 @@ fn mistakes_are_one_clear_line_that_names_the_place() {
 #[test]
 fn a_device_that_cannot_be_used_is_an_error_and_never_a_silent_fallback() {
     let bench = Bench::new(LABELS);
-    bench.fails("run @task.toml --out @out --device cuda:99", &["device cuda:99 cannot be used"]);
-    bench.fails("run @task.toml --out @out --device gpu", &["name cpu, cuda, or cuda:N"]);
+    let error = bench.fails("run @task.toml --out @out --device cuda:99", &["device cuda:99 cannot be used"]);
+    assert!(error.contains("onnxruntime-gpu") || error.contains("nvidia-smi"), "a remedy: {error}");
+    let forms = "name auto, cpu, cuda (the first GPU), cuda:N";
+    bench.fails("run @task.toml --out @out --device gpu", &[forms]);
 }
 
 #[test]

@@ -110,6 +110,15 @@ impl Prediction {
         }
     }
 
+    /// The label or the text; `None` of an input that could not be answered.
+    pub(in crate::server) fn said(&self) -> Option<String> {
+        match self {
+            Self::Label { label, .. } => Some(label.clone()),
+            Self::Text { text, .. } => Some(text.clone()),
+            Self::Failed { .. } => None,
+        }
+    }
+
     pub(super) fn failed(error: Problem) -> Self {
         Self::Failed { error }
     }

@@ -20,12 +20,12 @@ pub(super) enum Format {
 
 /// A checked call.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) inputs: Vec<Value>,
+pub(in crate::server) struct Call {
+    pub(in crate::server) inputs: Vec<Value>,
     /// Whether `inputs` was asked for: then a bad input is an error in its own place.
     pub(super) many: bool,
     pub(super) top_k: Option<usize>,
-    pub(super) truncate: bool,
+    pub(in crate::server) truncate: bool,
     version: Option<String>,
     /// Size of the body.
     pub(super) bytes: usize,
@@ -117,15 +117,13 @@ impl Call {
         Ok(Self { inputs, many, top_k, truncate, version, bytes })
     }
 
+    /// The version that has to answer.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     /// Checks the options against the task that will answer.
     pub(super) fn check(&self, name: &str, task: &ReadyTask) -> Result<(), Problem> {
-        if let Some(version) = self.version.as_ref().filter(|&version| version != task.version()) {
-            let detail = format!(
-                "task {name:?} is at version {}, the call asks for {version}; leave version out to take what is active",
-                task.version()
-            );
-            return Err(Problem::new(Code::VersionConflict, detail));
-        }
         if self.top_k.is_some() && matches!(task.answers(), Answers::Text { .. }) {
             let detail = format!("top_k is for tasks with labels; task {name:?} answers with free text");
             return Err(Problem::new(Code::BadRequest, detail));

@@ -17,12 +17,13 @@ use tokio::time::timeout_at;
 
 use self::answer::Answered;
 pub(super) use self::answer::{Prediction, Usage};
-use self::call::Call;
+pub(super) use self::call::Call;
+use super::lease::{answers, lease};
 use super::metrics::Stage;
+use super::shadow::Shadow;
 use super::traffic::Refused;
 use super::{Code, Problem, Service, body};
 use crate::engine::{EngineError, Observer as _, ReadyTask, Reply, Request};
-use crate::store::Entry;
 
 /// Bytes of text that are cut into tokens where the request is read; more would hold up other requests.
 const INLINE_BYTES: usize = 4 << 10;
@@ -52,12 +53,14 @@ pub(super) async fn predict(
         }
     })?;
     let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
-    let task = active(&service, &name)?;
+    answers(&service, &name)?;
     let format = call::Format::of(headers.get(header::CONTENT_TYPE))?;
     let body = body::read(body, limits.body_bytes, limits.read_time).await?;
     let call = Call::parse(format, body, limits.inputs)?;
+    let task = lease(&service, &name, call.version(), &headers).await?;
     call.check(&name, &task)?;
     let (many, top_k) = (call.many, call.top_k);
+    let shadow = Shadow::of(&service, &name, &task, &call);
 
     let start = Instant::now();
     let encoded = encode(&service, Arc::clone(&task), call).await?;
@@ -93,29 +96,10 @@ pub(super) async fn predict(
         answered.predictions.push(prediction);
     }
     service.metrics.tokens(&answered.usage);
-    Ok(Json(answered))
-}
-
-/// The version of a task that answers now.
-fn active(service: &Service, name: &str) -> Result<Arc<ReadyTask>, Problem> {
-    match service.store.task(name) {
-        Some(Entry { served: Some(served), .. }) => Ok(Arc::clone(&served.task)),
-        Some(Entry { failure, .. }) => {
-            let reason = failure.map_or_else(String::new, |failure| failure.reason.clone());
-            Err(Problem::new(Code::BadPrompt, format!("the file of task {name:?} was rejected: {reason}")))
-        }
-        None if service.store.is_scanned() => Err(unknown(name)),
-        None => Err(Problem::new(Code::NotReady, format!("the prompts are being loaded, {name:?} not yet"))),
+    if let Some(shadow) = shadow {
+        shadow.compare(&service, &answered.predictions);
     }
-}
-
-/// The error of a name without a task.
-pub(super) fn unknown(name: &str) -> Problem {
-    let detail = format!(
-        "there is no task {name:?}; GET /tasks lists what is served, and a task is a file NAME.safetensors in the \
-         prompts folder"
-    );
-    Problem::new(Code::UnknownTask, detail)
+    Ok(Json(answered))
 }
 
 async fn encode(

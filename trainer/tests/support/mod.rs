@@ -140,13 +140,14 @@ impl Bench {
         text(&output.stdout)
     }
 
-    /// Runs a command line that has to end with an error that says these words.
-    pub(crate) fn fails(&self, line: &str, words: &[&str]) {
+    /// Runs a command line that has to end with an error that says these words. Returns all that it says.
+    pub(crate) fn fails(&self, line: &str, words: &[&str]) -> String {
         let output = self.run(line);
         let error = text(&output.stderr);
         assert!(matches!(output.status.code(), Some(1 | 2)), "{line} has to fail: {output:?}");
         for words in words {
             assert!(error.contains(words), "{line}: {error} has to say {words}");
         }
+        error
     }
 }

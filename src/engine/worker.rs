@@ -1,0 +1,192 @@
+//! A device's thread: it owns the device's sessions and takes its work from the queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::generator::{Generation, Generator};
+use super::queue::{Job, Queue};
+use super::ready::{Answers, ReadyTask};
+use super::scheduler::{Answer, BatchKind, BatchReport, EngineError, Observer};
+use super::{Scorer, Source};
+use crate::runtime::{Device, Model, RuntimeError};
+use crate::task::LabelTrie;
+
+/// Failures in a row after which one of several devices is given up.
+const GIVEN_UP_AFTER: usize = 3;
+
+/// The owner of a device's sessions.
+pub(super) struct Worker {
+    queue: Arc<Queue>,
+    observer: Arc<dyn Observer>,
+    d_model: usize,
+    device: Device,
+    /// Whether the engine has other devices.
+    several: bool,
+    scorer: Scorer,
+    generator: Generator,
+    running: Option<Running>,
+    /// Failures since the last batch that was computed.
+    failures: usize,
+    /// Whether the queue counts on it.
+    joined: bool,
+}
+
+/// A batch of texts under way.
+struct Running {
+    jobs: Vec<Job>,
+    generation: Generation,
+    since: Instant,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Loads the sessions on the model's device and proves them by a pass of each.
+    pub(super) fn load(
+        model: &Model,
+        queue: Arc<Queue>,
+        observer: Arc<dyn Observer>,
+        several: bool,
+    ) -> Result<Self, RuntimeError> {
+        let mut scorer = Scorer::new(model)?;
+        let mut generator = Generator::new(model)?;
+        let text = [model.config().eos_token_id];
+        let source = Source { prompt: &[], text: &text };
+        scorer.score(&[(source, &LabelTrie::least())])?;
+        generator.generate(&[source], &[1])?;
+        queue.join();
+        let (d_model, device) = (model.config().d_model, model.device());
+        Ok(Self {
+            queue,
+            observer,
+            d_model,
+            device,
+            several,
+            scorer,
+            generator,
+            running: None,
+            failures: 0,
+            joined: true,
+        })
+    }
+
+    /// Works until the queue is closed and empty, or the device is given up.
+    pub(super) fn work(mut self) {
+        while self.running.is_some() || self.queue.wait() {
+            let batch = self.queue.take(false, &*self.observer);
+            if !batch.is_empty() {
+                self.score(batch);
+            }
+            if self.running.is_none() {
+                let batch = self.queue.take(true, &*self.observer);
+                if !batch.is_empty() {
+                    self.start_generation(batch);
+                }
+            }
+            self.step_generation();
+            // one that always fails at once would take every request that waits
+            if self.failures >= GIVEN_UP_AFTER && self.running.is_none() && self.queue.leave_to_others() {
+                self.joined = false;
+                tracing::error!(
+                    device = %self.device,
+                    "the device failed {GIVEN_UP_AFTER} times in a row and computes no more; the others go on"
+                );
+                return;
+            }
+        }
+    }
+
+    fn report(&self, kind: BatchKind, batch: &[Job], elapsed: Duration) {
+        let lengths = || batch.iter().map(|job| job.source().length(self.d_model));
+        let mut tasks: Vec<*const ReadyTask> =
+            batch.iter().map(|job| Arc::as_ptr(&job.request.task)).collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        self.observer.batch(&BatchReport {
+            kind,
+            device: self.device,
+            requests: batch.len(),
+            tokens: lengths().sum(),
+            padded_tokens: lengths().max().unwrap_or(0) * batch.len(),
+            tasks: tasks.len(),
+            elapsed,
+        });
+    }
+
+    fn score(&mut self, batch: Vec<Job>) {
+        let start = Instant::now();
+        let examples: Vec<(Source<'_>, &LabelTrie)> = batch
+            .iter()
+            .filter_map(|job| match job.request.task.answers() {
+                Answers::Labels { trie, .. } => Some((job.source(), trie)),
+                Answers::Text { .. } => None,
+            })
+            .collect();
+        let scores = self.scorer.score(&examples);
+        let elapsed = start.elapsed();
+        self.report(BatchKind::Score, &batch, elapsed);
+        match scores {
+            Ok(scores) => {
+                self.failures = 0;
+                for (job, scores) in batch.into_iter().zip(scores) {
+                    job.answer(Answer::Labels(scores), start);
+                }
+            }
+            Err(error) => self.fail(batch, error),
+        }
+    }
+
+    fn start_generation(&mut self, jobs: Vec<Job>) {
+        let since = Instant::now();
+        let sources: Vec<Source<'_>> = jobs.iter().map(Job::source).collect();
+        let limit = |job: &Job| match job.request.task.answers() {
+            Answers::Text { max_new_tokens } => *max_new_tokens,
+            Answers::Labels { .. } => 0,
+        };
+        let limits: Vec<usize> = jobs.iter().map(limit).collect();
+        match self.generator.start(&sources, &limits) {
+            Ok(generation) => {
+                self.report(BatchKind::Encode, &jobs, since.elapsed());
+                self.running = Some(Running { jobs, generation, since });
+            }
+            Err(error) => self.fail(jobs, error),
+        }
+    }
+
+    fn step_generation(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        if let Err(error) = self.generator.step(&mut running.generation) {
+            return self.fail(running.jobs, error);
+        }
+        self.failures = 0;
+        let abandoned = running.jobs.iter().all(|job| job.reply.is_closed());
+        if !running.generation.is_finished() && !abandoned {
+            self.running = Some(running);
+            return;
+        }
+        for (job, text) in running.jobs.into_iter().zip(running.generation.into_texts()) {
+            job.answer(Answer::Text(text), running.since);
+        }
+    }
+
+    fn fail(&mut self, jobs: Vec<Job>, error: RuntimeError) {
+        // a batch that is too large says nothing about the device
+        if error.out_of_memory().is_none() {
+            self.failures += 1;
+        }
+        let error = if self.several { error.on(self.device) } else { error };
+        tracing::error!(device = %self.device, requests = jobs.len(), %error, "a batch failed");
+        for job in jobs {
+            drop(job.reply.send(Err(EngineError::Failed(error.to_string()))));
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Also when it panics.
+    fn drop(&mut self) {
+        if self.joined {
+            self.queue.leave();
+        }
+    }
+}

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use xprompt::engine::{self, Engine};
 use xprompt::prompt::{
-    self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, Stage, TaskSpec,
+    self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, Stage, TaskSpec,
 };
 use xprompt::runtime::Model;
 use xprompt::server::{self, Limits, Metrics, Service};
@@ -69,6 +69,7 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         pieces: prompt.kept_piece_count(),
         parameters: prompt.parameters(),
         ratio: Some(0.2),
+        score: None,
         steps: 100,
         dev: Map::from_iter([("accuracy".to_owned(), Value::from(0.75))]),
         test: Map::new(),
@@ -83,6 +84,7 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         tokenizer,
         task: TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() },
         history: vec![stage],
+        scored_by: ScoredBy::default(),
         seed: 7,
         data: Vec::new(),
         golden: Vec::new(),

@@ -21,6 +21,8 @@ mod server_predict;
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// The store against a simple model of it, by random operations, faults and kills.
+mod store_model;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

@@ -116,6 +116,7 @@ pub struct Setup {
     pub watch: bool,
     pub max_resident_bytes: usize,
     pub keep_versions: usize,
+    pub max_prompts: usize,
 }
 
 impl Default for Setup {
@@ -127,6 +128,7 @@ impl Default for Setup {
             watch: true,
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
+            max_prompts: 10_000,
         }
     }
 }
@@ -149,7 +151,7 @@ pub fn open(
     };
     let options = Options {
         poll_interval: setup.poll,
-        max_prompts: 10_000,
+        max_prompts: setup.max_prompts,
         max_resident_bytes: setup.max_resident_bytes,
         keep_versions: setup.keep_versions,
         preload: std::collections::BTreeSet::new(),

@@ -99,6 +99,9 @@ impl Keeper {
                 Condition::Any
             }
         };
+        if self.unsaved.contains(&name) {
+            self.note_unsaved(&name);
+        }
         let entry = self.store.task(&name);
         Ok(Current { name, condition, entry })
     }

@@ -23,6 +23,8 @@ mod server_predict;
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// The store on a folder that hands and programs change too.
+mod store_folder;
 /// The store against a simple model of it, by random operations, faults and kills.
 mod store_model;
 /// The store on a bucket of a real S3 server, with everything that goes wrong there.

@@ -117,6 +117,7 @@ pub struct Setup {
     pub max_resident_bytes: usize,
     pub keep_versions: usize,
     pub max_prompts: usize,
+    pub preload: &'static [&'static str],
 }
 
 impl Default for Setup {
@@ -129,6 +130,7 @@ impl Default for Setup {
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
             max_prompts: 10_000,
+            preload: &[],
         }
     }
 }
@@ -154,7 +156,7 @@ pub fn open(
         max_prompts: setup.max_prompts,
         max_resident_bytes: setup.max_resident_bytes,
         keep_versions: setup.keep_versions,
-        preload: std::collections::BTreeSet::new(),
+        preload: setup.preload.iter().map(|&task| task.to_owned()).collect(),
     };
     store::open(storage, loader, options, observer)
 }

@@ -25,8 +25,9 @@ struct Versions {
     engine: Arc<Engine>,
 }
 
-#[derive(Debug)]
-struct Nobody;
+/// Sees nothing but the order in which tasks are loaded.
+#[derive(Debug, Default)]
+struct Nobody(std::sync::Mutex<Vec<String>>);
 
 impl engine::Observer for Nobody {
     fn batch(&self, _: &engine::BatchReport) {}
@@ -34,7 +35,9 @@ impl engine::Observer for Nobody {
 }
 
 impl Observer for Nobody {
-    fn loaded(&self, _: &str, _: Duration) {}
+    fn loaded(&self, task: &str, _: Duration) {
+        self.0.lock().unwrap().push(task.to_owned());
+    }
     fn rejected(&self, _: &str) {}
     fn removed(&self, _: &str) {}
     fn scanned(&self, _: bool) {}
@@ -53,7 +56,8 @@ fn versions() -> &'static Versions {
         files.sort_by_key(|file| fingerprint::of_bytes(file));
         let rows =
             |file: &Vec<u8>| PromptFile::from_bytes(file, &Limits::default()).unwrap().prompt.rows().to_vec();
-        let engine = Engine::start(&lab().model, engine::Options::default(), Arc::new(Nobody)).unwrap();
+        let engine =
+            Engine::start(&lab().model, engine::Options::default(), Arc::new(Nobody::default())).unwrap();
         Versions {
             names: files.iter().map(|file| fingerprint::of_bytes(file)).collect(),
             rows: files.iter().map(rows).collect(),
@@ -83,8 +87,12 @@ impl Tested {
         // room for the rows of two versions
         let max_resident_bytes = 2 * versions().rows[0].len() * size_of::<f32>();
         let setup = Setup { keep_versions: KEEP, max_resident_bytes, ..Setup::default() };
-        let (store, mut keeper) =
-            open(Arc::clone(&versions().engine), Arc::clone(&storage) as _, setup, Arc::new(Nobody));
+        let (store, mut keeper) = open(
+            Arc::clone(&versions().engine),
+            Arc::clone(&storage) as _,
+            setup,
+            Arc::new(Nobody::default()),
+        );
         assert!(keeper.scan());
         Self { storage, store, keeper }
     }
@@ -328,7 +336,8 @@ proptest! {
 fn there_are_no_more_tasks_than_allowed() {
     let storage = Arc::new(Memory::default());
     let setup = Setup { max_prompts: 1, ..Setup::default() };
-    let (store, mut keeper) = open(Arc::clone(&versions().engine), storage, setup, Arc::new(Nobody));
+    let (store, mut keeper) =
+        open(Arc::clone(&versions().engine), storage, setup, Arc::new(Nobody::default()));
     assert!(keeper.scan());
     let mut put = |task: &str| {
         let action = Action::Put { file: versions().files[0].clone(), activate: true };
@@ -338,4 +347,24 @@ fn there_are_no_more_tasks_than_allowed() {
     assert!(matches!(put("b"), Err(ChangeError::Full { limit: 1 })));
     assert!(put("a").is_ok());
     assert_eq!(store.catalog().tasks().len(), 1);
+}
+
+#[test]
+fn what_is_preloaded_comes_first_and_stays_in_memory() {
+    let storage = Arc::new(Memory::default());
+    let tasks: Vec<String> = (0..100).map(|i| format!("t{i:02}")).collect();
+    for (i, task) in tasks.iter().enumerate() {
+        storage.copy(&format!("{task}.safetensors"), &versions().files[i % VERSIONS]);
+    }
+    let max_resident_bytes = 3 * versions().rows[0].len() * size_of::<f32>();
+    let setup = Setup { max_resident_bytes, preload: &["t77", "t42", "none"], ..Setup::default() };
+    let observer = Arc::new(Nobody::default());
+    let (store, mut keeper) =
+        open(Arc::clone(&versions().engine), storage, setup, Arc::clone(&observer) as _);
+    assert!(keeper.scan());
+    let loaded = observer.0.lock().unwrap();
+    assert_eq!((loaded.len(), &loaded[..3]), (100, &["t42".to_owned(), "t77".into(), "t00".into()][..]));
+    let in_memory = |task: &String| store.is_resident(&store.task(task).unwrap().served.unwrap());
+    let there: Vec<&String> = tasks.iter().filter(|task| in_memory(task)).collect();
+    assert_eq!(there, ["t42", "t77", "t99"]);
 }

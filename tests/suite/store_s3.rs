@@ -246,6 +246,25 @@ async fn what_is_served_stays_while_the_bucket_is_away_and_is_caught_up_with_aft
     eventually("what is removed goes", || server.version("t").is_none()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_takes_a_bucket_by_its_address_and_the_usual_variables() {
+    let moto = Moto::start(None).await;
+    moto.make_bucket().await;
+    let (one, v1) = version(100);
+    moto.put("deep/er/t.safetensors", &one).await;
+    let mut command = crate::server_process::command(format!("s3://{BUCKET}/deep/er/").as_ref());
+    command.env("AWS_ENDPOINT_URL", moto.url("")).env("AWS_REGION", "us-east-1");
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    let mut process = crate::server_process::Process::start(command);
+    process.ignore_log();
+    let task = format!("http://{}/tasks/t", process.address);
+    let shown = moto.client.get(&task).send().await.unwrap();
+    assert_eq!(shown.headers()["etag"], format!("\"{v1}\""));
+    let put = moto.client.put(&task).body(version(300).0).send().await.unwrap();
+    assert_eq!(put.status(), 200);
+    assert!(moto.get("deep/er/t.safetensors").await == Some(version(300).0));
+}
+
 #[tokio::test]
 async fn an_address_that_is_no_bucket_says_so() {
     for (place, words) in [("s3://", "s3://BUCKET"), ("s3:///x", "s3://BUCKET")] {

@@ -96,15 +96,22 @@ pub fn app(service: Arc<Service>) -> Router {
 
 async fn unknown_route(uri: Uri) -> Problem {
     let detail = format!(
-        "there is no {}; the routes are /tasks, /tasks/{{task}}, /tasks/{{task}}/predict, /health/live, \
-         /health/ready and /metrics",
+        "there is no {}; the routes are /tasks, /tasks/{{task}}, /tasks/{{task}}/predict, \
+         /tasks/{{task}}/versions, /tasks/{{task}}/rollback, /tasks/{{task}}/traffic, /tasks/{{task}}/pin, \
+         /health/live, /health/ready and /metrics",
         uri.path()
     );
     Problem::new(Code::UnknownRoute, detail)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let wanted = if uri.path().ends_with("/predict") { "POST" } else { "GET" };
+    let wanted = match uri.path().trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
+        ["tasks", _] => "GET, PUT or DELETE",
+        ["tasks", _, "predict" | "rollback"] => "POST",
+        ["tasks", _, "traffic"] => "PUT",
+        ["tasks", _, "pin"] => "PUT or DELETE",
+        _ => "GET",
+    };
     Problem::new(Code::MethodNotAllowed, format!("{} takes {wanted}, not {method}", uri.path()))
 }
 

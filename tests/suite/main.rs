@@ -15,6 +15,8 @@ mod prompt_file;
 mod prompts;
 /// Every error code, and what comes with it.
 mod server_errors;
+/// Kills of the server at any moment of its clients' changes.
+mod server_kill;
 /// The server's metrics: names and values.
 mod server_metrics;
 /// What predict calls get.
@@ -23,6 +25,12 @@ mod server_predict;
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// The store on a folder that hands and programs change too.
+mod store_folder;
+/// The store against a simple model of it, by random operations, faults and kills.
+mod store_model;
+/// The store on a bucket of a real S3 server, with everything that goes wrong there.
+mod store_s3;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

@@ -118,6 +118,8 @@ pub struct Setup {
     pub watch: bool,
     pub max_resident_bytes: usize,
     pub keep_versions: usize,
+    pub max_prompts: usize,
+    pub preload: &'static [&'static str],
 }
 
 impl Default for Setup {
@@ -129,6 +131,8 @@ impl Default for Setup {
             watch: true,
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
+            max_prompts: 10_000,
+            preload: &[],
         }
     }
 }
@@ -151,10 +155,10 @@ pub fn open(
     };
     let options = Options {
         poll_interval: setup.poll,
-        max_prompts: 10_000,
+        max_prompts: setup.max_prompts,
         max_resident_bytes: setup.max_resident_bytes,
         keep_versions: setup.keep_versions,
-        preload: std::collections::BTreeSet::new(),
+        preload: setup.preload.iter().map(|&task| task.to_owned()).collect(),
     };
     store::open(storage, loader, options, observer)
 }

@@ -56,8 +56,9 @@ fn versions() -> &'static Versions {
         files.sort_by_key(|file| fingerprint::of_bytes(file));
         let rows =
             |file: &Vec<u8>| PromptFile::from_bytes(file, &Limits::default()).unwrap().prompt.rows().to_vec();
-        let engine =
-            Engine::start(&lab().model, engine::Options::default(), Arc::new(Nobody::default())).unwrap();
+        let observer: Arc<dyn engine::Observer> = Arc::new(Nobody::default());
+        let models = std::slice::from_ref(&lab().model);
+        let engine = Engine::start(models, engine::Options::default(), &observer).unwrap();
         Versions {
             names: files.iter().map(|file| fingerprint::of_bytes(file)).collect(),
             rows: files.iter().map(rows).collect(),

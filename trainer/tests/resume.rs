@@ -103,8 +103,8 @@ fn a_run_killed_many_times_ends_like_an_undisturbed_one() {
 fn a_single_training_that_is_killed_goes_on_and_leaves_the_file_of_an_undisturbed_one() {
     let bench = Bench::new(
         &TASK
-            .replace("max_steps = 9", "max_steps = 60")
-            .replace("[rewinding]\nmax_steps = 6", "[rewinding]\nmax_steps = 60\nevaluate_every = 2"),
+            .replace("max_steps = 9", "max_steps = 20")
+            .replace("[rewinding]\nmax_steps = 6", "[rewinding]\nmax_steps = 20\nevaluate_every = 2"),
     );
     bench.works("tune @task.toml --out @tuned");
     bench.works("score @tuned --task @task.toml --out @scored");

@@ -54,6 +54,12 @@ impl Model {
         Self { precision, ..self }
     }
 
+    /// In which format it computes.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The weights and their configuration.
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {

@@ -8,6 +8,7 @@ mod device;
 mod error;
 mod library;
 mod model;
+mod placement;
 mod session;
 
 pub use choice::{Chosen, DeviceChoice, UnknownDevice};
@@ -16,6 +17,7 @@ pub use device::Device;
 pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
+pub use placement::Placed;
 pub use session::{Input, Output, Session};
 
 use std::path::{Path, PathBuf};
@@ -106,7 +108,7 @@ impl Runtime {
         }
         let mut builder = device.register(builder, &self.library)?;
         let model = graph.to_model(|_| unreachable!("the graph has no weights"));
-        let mut session = Session::new(builder.commit_from_memory(&model)?);
+        let mut session = Session::new(builder.commit_from_memory(&model)?, device)?;
         let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
         if sum.f32s()? == [3.0, -4.0] {
             Ok(())

@@ -1,12 +1,13 @@
 //! A checkpoint ready to run: its weights shared by every session of the process.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Device, Runtime, RuntimeError, Session};
+use super::{Device, Runtime, RuntimeError, Session, placement};
 use crate::graph::{Graph, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
@@ -23,6 +24,8 @@ pub struct Model {
     checkpoint: Arc<Checkpoint>,
     runtime: Runtime,
     device: Device,
+    /// Where sessions leave profiles, if they do.
+    profiles: Option<PathBuf>,
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
 }
 
@@ -32,13 +35,28 @@ impl Model {
     /// Puts a checkpoint on a runtime, to compute on the processor.
     #[must_use]
     pub fn new(checkpoint: Checkpoint, runtime: Runtime) -> Self {
-        Self { checkpoint: Arc::new(checkpoint), runtime, device: Device::Cpu, expanded: Arc::default() }
+        Self {
+            checkpoint: Arc::new(checkpoint),
+            runtime,
+            device: Device::Cpu,
+            profiles: None,
+            expanded: Arc::default(),
+        }
     }
 
     /// The same to compute on `device`.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
         Self { device, ..self }
+    }
+
+    /// The same whose sessions each leave a profile of their runs in a folder, when they are dropped. [`Placed::read`]
+    /// reads them. Profiling slows every run down.
+    ///
+    /// [`Placed::read`]: super::Placed::read
+    #[must_use]
+    pub fn profiled(self, folder: &Path) -> Self {
+        Self { profiles: Some(folder.to_owned()), ..self }
     }
 
     /// The weights and their configuration.
@@ -87,6 +105,11 @@ impl Model {
             )
             .map_err(recover)?;
         builder = self.device.register(builder, self.runtime.library())?;
+        if let Some(folder) = &self.profiles {
+            // a profile of threads that other sessions use too breaks their runs
+            builder = builder.with_independent_thread_pool().map_err(recover)?;
+            builder = builder.with_profiling(placement::new_profile(folder)).map_err(recover)?;
+        }
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
@@ -105,7 +128,7 @@ impl Model {
                 }
             })
         };
-        Ok(Session::new(builder.commit_from_memory(&model)?))
+        Session::new(builder.commit_from_memory(&model)?, self.device)
     }
 
     fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {

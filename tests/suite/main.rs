@@ -7,6 +7,8 @@ mod answers_reference;
 mod bundled_prompts;
 /// Several devices behind one queue, simulated.
 mod devices;
+/// Where nodes compute.
+mod placement;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.

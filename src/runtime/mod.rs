@@ -8,6 +8,7 @@ mod device;
 mod error;
 mod library;
 mod model;
+mod pace;
 mod placement;
 mod session;
 
@@ -17,6 +18,7 @@ pub use device::Device;
 pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
+pub use pace::Paces;
 pub use placement::Placed;
 pub use session::{Input, Output, Session};
 

@@ -81,7 +81,7 @@ impl Generator {
     /// If the run fails.
     pub fn start(&mut self, sources: &[Source<'_>], limits: &[usize]) -> Result<Generation, RuntimeError> {
         let source = SourceBatch::new(sources, &self.config);
-        let hidden = self.encoder.run(&source.inputs())?.take(graphs::ENCODER_HIDDEN)?;
+        let hidden = self.encoder.run_keeping(&source.inputs(), |_| true)?.take(graphs::ENCODER_HIDDEN)?;
         Ok(Generation {
             hidden,
             cache: Vec::new(),
@@ -128,7 +128,7 @@ impl Generator {
                 ));
             }
         }
-        let mut outputs = self.step.run(&inputs)?;
+        let mut outputs = self.step.run_keeping(&inputs, |name| name != graphs::LOGITS)?;
         let logits = outputs.take(graphs::LOGITS)?;
         for (row, logits) in logits.f32s()?.chunks(c.vocab_size).enumerate() {
             let token = most_likely(logits);

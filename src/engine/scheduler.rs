@@ -14,7 +14,7 @@ use super::generator::Generated;
 use super::queue::{Job, Queue};
 use super::ready::ReadyTask;
 use super::worker::Worker;
-use crate::runtime::{Device, Model, RuntimeError};
+use crate::runtime::{Device, Model, Paces, RuntimeError};
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,11 +150,13 @@ impl Engine {
     ) -> Result<Self, RuntimeError> {
         let several = devices.len() > 1;
         let queue = Arc::new(Queue::new(options, devices[0].config().d_model));
-        let load = |model: &Model| {
-            let worker = Worker::load(model, Arc::clone(&queue), Arc::clone(observer), several);
+        let paces = Arc::new(Mutex::new(Paces::new(devices.iter().map(Model::device))));
+        let load = |(place, model): (usize, &Model)| {
+            let worker =
+                Worker::load(model, Arc::clone(&queue), Arc::clone(observer), Arc::clone(&paces), place);
             worker.map_err(|error| if several { error.on(model.device()) } else { error })
         };
-        let workers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let workers = devices.iter().enumerate().map(load).collect::<Result<Vec<_>, _>>()?;
         let engine = Self { queue, options, threads: Mutex::default() };
         for (worker, model) in workers.into_iter().zip(devices) {
             let thread = std::thread::Builder::new()

@@ -1,6 +1,6 @@
 //! A device's thread: it owns the device's sessions and takes its work from the queue.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::generator::{Generation, Generator};
@@ -8,7 +8,7 @@ use super::queue::{Job, Queue};
 use super::ready::{Answers, ReadyTask};
 use super::scheduler::{Answer, BatchKind, BatchReport, EngineError, Observer};
 use super::{Scorer, Source};
-use crate::runtime::{Device, Model, RuntimeError};
+use crate::runtime::{Device, Model, Paces, RuntimeError};
 use crate::task::LabelTrie;
 
 /// Failures in a row after which one of several devices is given up.
@@ -20,6 +20,9 @@ pub(super) struct Worker {
     observer: Arc<dyn Observer>,
     d_model: usize,
     device: Device,
+    /// How fast all devices of the engine are, and this one's place there.
+    paces: Arc<Mutex<Paces>>,
+    place: usize,
     /// Whether the engine has other devices.
     several: bool,
     scorer: Scorer,
@@ -46,7 +49,8 @@ impl Worker {
         model: &Model,
         queue: Arc<Queue>,
         observer: Arc<dyn Observer>,
-        several: bool,
+        paces: Arc<Mutex<Paces>>,
+        place: usize,
     ) -> Result<Self, RuntimeError> {
         let mut scorer = Scorer::new(model)?;
         let mut generator = Generator::new(model)?;
@@ -56,11 +60,14 @@ impl Worker {
         generator.generate(&[source], &[1])?;
         queue.join();
         let (d_model, device) = (model.config().d_model, model.device());
+        let several = paces.lock().unwrap_or_else(PoisonError::into_inner).count() > 1;
         Ok(Self {
             queue,
             observer,
             d_model,
             device,
+            paces,
+            place,
             several,
             scorer,
             generator,
@@ -102,15 +109,21 @@ impl Worker {
             batch.iter().map(|job| Arc::as_ptr(&job.request.task)).collect();
         tasks.sort_unstable();
         tasks.dedup();
+        let padded_tokens = lengths().max().unwrap_or(0) * batch.len();
         self.observer.batch(&BatchReport {
             kind,
             device: self.device,
             requests: batch.len(),
             tokens: lengths().sum(),
-            padded_tokens: lengths().max().unwrap_or(0) * batch.len(),
+            padded_tokens,
             tasks: tasks.len(),
             elapsed,
         });
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.note(self.place, padded_tokens, elapsed.as_secs_f64());
+        if let Some(slow) = paces.slow_device() {
+            tracing::warn!("{slow}");
+        }
     }
 
     fn score(&mut self, batch: Vec<Job>) {

@@ -9,6 +9,8 @@ mod bundled_prompts;
 mod devices;
 /// Prompts that clients upload, roll back, share out, pin and remove.
 mod lifecycle;
+/// Where nodes compute.
+mod placement;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.

@@ -3,14 +3,18 @@
 
 mod base;
 mod batch;
+mod beams;
 mod choose;
+mod decoding;
 mod generator;
 mod ready;
+mod sampler;
 mod scheduler;
 mod scorer;
 
 pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};
+pub use decoding::{BeamSettings, Decoding, MAX_BEAMS, Method, Sampling};
 pub use generator::{Finish, Generated, Generation, Generator};
 pub use ready::{Answers, InputError, ReadyTask, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};

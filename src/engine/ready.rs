@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Decoding;
 use crate::prompt::{Manifest, OutputSpec, PromptFile, TaskSpec};
 use crate::t5::Config;
 use crate::task::{InputForm, LabelTrie, Template, TemplateError, Tokenizer, TokenizerError, TrieError};
@@ -130,6 +131,15 @@ impl ReadyTask {
     #[must_use]
     pub fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    /// How the task generates text if nothing else is asked for.
+    #[must_use]
+    pub fn decoding(&self) -> Decoding {
+        match self.answers {
+            Answers::Text { max_new_tokens } => Decoding::greedy(max_new_tokens),
+            Answers::Labels { .. } => Decoding::greedy(0),
+        }
     }
 
     /// The parsed template.

@@ -12,7 +12,7 @@ pub use device::{Device, UnknownDevice};
 pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
-pub use session::{Input, Output, Session};
+pub use session::{Input, Output, Outputs, Session};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -5,6 +5,8 @@
 mod answers_reference;
 /// The prompts of this repository on the model of this repository.
 mod bundled_prompts;
+/// Beam search against Hugging Face transformers; sampling by seed.
+mod decoding_reference;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.

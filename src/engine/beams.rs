@@ -83,9 +83,8 @@ impl BeamSearch {
     }
 
     fn best_continuations<'a>(&self, logits: impl Iterator<Item = &'a [f32]>, count: usize) -> Vec<Next> {
-        let better = |a: &Next, b: &Next| {
-            b.log_p.total_cmp(&a.log_p).then((a.beam, a.token).cmp(&(b.beam, b.token)))
-        };
+        let better =
+            |a: &Next, b: &Next| b.log_p.total_cmp(&a.log_p).then((a.beam, a.token).cmp(&(b.beam, b.token)));
         let mut best: Vec<Next> = Vec::new();
         for (beam, logits) in logits.take(self.running.len()).enumerate() {
             let shift = self.running[beam].log_p - log_sum(logits);

@@ -68,7 +68,10 @@ struct Text {
 #[derive(Debug)]
 enum State {
     /// One row, which is the text so far.
-    Single { tokens: Vec<u32>, sampler: Option<Sampler> },
+    Single {
+        tokens: Vec<u32>,
+        sampler: Option<Sampler>,
+    },
     /// A row for each beam.
     Beams(Box<BeamSearch>),
     Ended(Generated),
@@ -140,7 +143,8 @@ impl Text {
     }
 
     fn end(&mut self, finish: Finish) {
-        let state = std::mem::replace(&mut self.state, State::Ended(Generated { tokens: Vec::new(), finish }));
+        let state =
+            std::mem::replace(&mut self.state, State::Ended(Generated { tokens: Vec::new(), finish }));
         self.state = State::Ended(match state {
             State::Single { tokens, .. } => Generated { tokens, finish },
             State::Beams(search) => search.into_best(),
@@ -317,7 +321,8 @@ impl Generator {
     ) -> Result<(), RuntimeError> {
         let texts = |rows: &[Row]| -> Vec<usize> { rows.iter().map(|row| row.text).collect() };
         let same_sources = texts(&generation.rows) == texts(&next);
-        let in_place = pick.iter().enumerate().all(|(i, &row)| i == row) && pick.len() == generation.rows.len();
+        let in_place =
+            pick.iter().enumerate().all(|(i, &row)| i == row) && pick.len() == generation.rows.len();
         generation.rows = next;
         if in_place || pick.is_empty() {
             return Ok(());

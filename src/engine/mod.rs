@@ -16,6 +16,6 @@ pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};
 pub use decoding::{BeamSettings, Decoding, MAX_BEAMS, Method, Sampling};
 pub use generator::{Finish, Generated, Generation, Generator};
-pub use ready::{Answers, InputError, ReadyTask, TaskError};
+pub use ready::{Answers, InputError, MAX_CONTENT_FREE, ReadyTask, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};
 pub use scorer::{Scorer, competing_tokens};

@@ -1,5 +1,7 @@
 //! A prompt made ready to answer: its rows, its parsed template and its labels as a trie.
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 
 use super::Decoding;
@@ -19,7 +21,21 @@ pub enum TaskError {
     /// A label's words cannot be cut.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// An input without content is no input of the task.
+    #[error("task.content_free[{index}]: {source}")]
+    ContentFree {
+        /// Which, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: InputError,
+    },
+    /// More inputs without content than are computed.
+    #[error("task.content_free has {0} inputs, allowed are {MAX_CONTENT_FREE}")]
+    ContentFreeCount(usize),
 }
+
+/// Inputs without content that a task may have.
+pub const MAX_CONTENT_FREE: usize = 16;
 
 /// Why an input cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +83,8 @@ pub struct ReadyTask {
     kept_pieces: usize,
     form: InputForm,
     answers: Answers,
+    content_free: Vec<Vec<u32>>,
+    prior: OnceLock<Vec<f32>>,
 }
 
 // === impl ReadyTask ===
@@ -86,15 +104,19 @@ impl ReadyTask {
         let TaskSpec { template, keep, max_input_tokens, .. } = &manifest.task;
         let form = InputForm::new(template, keep, *max_input_tokens)?;
         let answers = Answers::new(&manifest.task.output, tokenizer, config)?;
-        Ok(Self {
+        let mut task = Self {
             version,
             rows: prompt.rows().to_vec(),
             kept_tokens: prompt.kept_token_count(),
             kept_pieces: prompt.kept_piece_count(),
             form,
             answers,
+            content_free: Vec::new(),
+            prior: OnceLock::new(),
             manifest,
-        })
+        };
+        task.content_free = task.encode_content_free(tokenizer)?;
+        Ok(task)
     }
 
     /// What the file says about itself.
@@ -152,6 +174,39 @@ impl ReadyTask {
     #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.rows.len() * size_of::<f32>()
+    }
+
+    fn encode_content_free(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, TaskError> {
+        let inputs = &self.manifest.task.content_free;
+        if inputs.len() > MAX_CONTENT_FREE {
+            return Err(TaskError::ContentFreeCount(inputs.len()));
+        }
+        let encode = |(index, input)| match self.encode(input, tokenizer, true) {
+            Ok((ids, _)) => Ok(ids),
+            Err(source) => Err(TaskError::ContentFree { index, source }),
+        };
+        inputs.iter().enumerate().map(encode).collect()
+    }
+
+    /// Token ids of the inputs without content, if the file has some.
+    #[must_use]
+    pub fn content_free(&self) -> &[Vec<u32>] {
+        &self.content_free
+    }
+
+    /// The label probabilities that inputs without content get, once they were computed.
+    #[must_use]
+    pub fn prior(&self) -> Option<&[f32]> {
+        self.prior.get().map(Vec::as_slice)
+    }
+
+    /// Keeps the label probabilities of each input without content, as their means.
+    pub fn set_prior(&self, scores: &[Vec<f32>]) {
+        let mean =
+            |label: usize| scores.iter().map(|scores| scores[label]).sum::<f32>() / scores.len() as f32;
+        let labels = scores.first().map_or(0, Vec::len);
+        // computed twice side by side, it is the same
+        self.prior.get_or_init(|| (0..labels).map(mean).collect());
     }
 
     /// Token ids of an input, with the end token, and whether they were cut to the task's limit.

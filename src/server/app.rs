@@ -23,7 +23,7 @@ pub struct Service {
     pub(super) store: Arc<Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 // === impl Service ===
@@ -38,7 +38,7 @@ impl Service {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
-        Self { engine, tokenizer, store, metrics, limits, traffic: Traffic::new() }
+        Self { engine, tokenizer, store, metrics, limits, traffic: Arc::new(Traffic::new()) }
     }
 
     /// The engine that answers.

@@ -19,7 +19,7 @@ use prometheus::{
 
 use self::predictions::Predictions;
 use super::Service;
-use super::predict::{Prediction, Usage};
+use super::inference::{Prediction, Usage};
 use crate::engine::{self, BatchKind, BatchReport};
 use crate::store;
 
@@ -151,7 +151,7 @@ impl Metrics {
             run_seconds: stages.with_label_values(&["run"]),
             predictions: Predictions::new(make.counters(
                 "predictions_total",
-                "Inputs answered, by task and predicted label; free text has the label text.",
+                "Inputs answered, by task and predicted label; free text has the label text, no label abstained.",
                 &["task", "label"],
             )),
             failed_inputs: make.counter(
@@ -239,10 +239,17 @@ impl Metrics {
 
     pub(super) fn predicted(&self, task: &str, prediction: &Prediction) {
         match prediction {
-            Prediction::Label { label, .. } => self.predictions.count(task, label),
-            Prediction::Text { .. } => self.predictions.count(task, "text"),
+            Prediction::Label { label, .. } => {
+                self.predictions.count(task, label.as_deref().unwrap_or("abstained"));
+            }
+            Prediction::Text { .. } => self.generated(task),
             Prediction::Failed { .. } => self.failed_inputs.inc(),
         }
+    }
+
+    /// A text was answered.
+    pub(super) fn generated(&self, task: &str) {
+        self.predictions.count(task, "text");
     }
 
     pub(super) fn tokens(&self, usage: &Usage) {

@@ -8,6 +8,7 @@ mod app;
 mod body;
 mod connections;
 mod health;
+mod inference;
 mod limits;
 mod metrics;
 mod observe;

@@ -15,12 +15,16 @@ mod prompts;
 mod server_errors;
 /// The server's metrics: names and values.
 mod server_metrics;
+/// The options of predict calls.
+mod server_options;
 /// What predict calls get.
 mod server_predict;
 /// The binary as a process: start-up errors, signals.
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// Texts sent as they are generated.
+mod server_stream;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

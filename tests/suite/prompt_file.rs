@@ -39,6 +39,7 @@ fn file(tokens: usize, mask: &[bool], value: f32) -> PromptFile {
                 output: OutputSpec::Labels { labels: vec![label("yes"), label("no")] },
                 max_input_tokens: 64,
                 keep: Vec::new(),
+                content_free: Vec::new(),
             },
             history: Vec::new(),
             seed: 7,

@@ -156,6 +156,7 @@ fn prompt(task: SuperGlue, path: &Path) {
             output: preset.output,
             max_input_tokens: 128,
             keep: Vec::new(),
+            content_free: Vec::new(),
         },
         history: Vec::new(),
         seed: 0,

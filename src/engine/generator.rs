@@ -70,7 +70,7 @@ enum State {
     /// One row, which is the text so far.
     Single {
         tokens: Vec<u32>,
-        sampler: Option<Sampler>,
+        sampler: Option<Box<Sampler>>,
     },
     /// A row for each beam.
     Beams(Box<BeamSearch>),
@@ -132,7 +132,7 @@ impl Text {
             limit,
             state: match decoding.method {
                 Method::Greedy => single(None),
-                Method::Sample(sampling) => single(Some(Sampler::new(sampling))),
+                Method::Sample(sampling) => single(Some(Box::new(Sampler::new(sampling)))),
                 Method::Beams(beams) => State::Beams(Box::new(BeamSearch::new(beams, limit, eos))),
             },
         };

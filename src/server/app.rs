@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::traffic::Traffic;
-use super::{Code, Limits, Metrics, Problem, health, metrics, observe, predict, tasks};
+use super::{
+    Code, Limits, Metrics, Problem, completions, health, metrics, observe, openapi, predict, tasks, v2,
+};
 use crate::engine::Engine;
 use crate::store::Store;
 use crate::task::Tokenizer;
@@ -62,13 +66,9 @@ impl Service {
 
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
-    Router::new()
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{task}", get(tasks::show))
-        .route("/tasks/{task}/predict", post(predict::predict))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::scrape))
+    let (router, api) = described().split_for_parts();
+    router
+        .merge(openapi::routes(&api))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         // A mistake of ours must not cost the client its answer: it becomes a problem document.
@@ -78,17 +78,36 @@ pub fn app(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
+/// The routes that the description of the interface names, with that description.
+pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::with_openapi(openapi::Interface::openapi())
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(predict::predict))
+        .routes(routes!(completions::complete))
+        .routes(routes!(v2::metadata::server))
+        .routes(routes!(v2::metadata::live))
+        .routes(routes!(v2::metadata::ready))
+        .routes(routes!(v2::metadata::model))
+        .routes(routes!(v2::metadata::model_ready))
+        .routes(routes!(v2::metadata::model_version))
+        .routes(routes!(v2::metadata::version_ready))
+        .routes(routes!(v2::infer::infer))
+        .routes(routes!(v2::infer::infer_version))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::scrape))
+}
+
 async fn unknown_route(uri: Uri) -> Problem {
-    let detail = format!(
-        "there is no {}; the routes are /tasks, /tasks/{{task}}, /tasks/{{task}}/predict, /health/live, \
-         /health/ready and /metrics",
-        uri.path()
-    );
+    let detail =
+        format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
     Problem::new(Code::UnknownRoute, detail)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let wanted = if uri.path().ends_with("/predict") { "POST" } else { "GET" };
+    let takes_post = ["/predict", "/infer", "/completions"].iter().any(|end| uri.path().ends_with(end));
+    let wanted = if takes_post { "POST" } else { "GET" };
     Problem::new(Code::MethodNotAllowed, format!("{} takes {wanted}, not {method}", uri.path()))
 }
 

@@ -328,7 +328,11 @@ impl Drop for OpenConnection {
     }
 }
 
-/// `GET /metrics`, in the Prometheus text format.
+/// The metrics, in the Prometheus text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "Operation",
+    responses((status = 200, description = "All metrics.", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn scrape(State(service): State<Arc<Service>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], service.metrics.text(&service))
 }

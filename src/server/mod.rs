@@ -6,17 +6,20 @@
 
 mod app;
 mod body;
+mod completions;
 mod connections;
 mod health;
 mod inference;
 mod limits;
 mod metrics;
 mod observe;
+mod openapi;
 mod predict;
 mod problem;
 mod tasks;
 mod time;
 mod traffic;
+mod v2;
 
 pub use app::{Service, app};
 pub use connections::serve;

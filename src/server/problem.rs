@@ -148,7 +148,7 @@ impl Code {
     }
 
     /// Seconds after which the same request may succeed, for conditions that pass by themselves.
-    fn retry_after(self) -> Option<&'static str> {
+    pub(super) fn retry_after(self) -> Option<&'static str> {
         matches!(self, Self::Overloaded | Self::Draining | Self::NotReady).then_some("1")
     }
 }

@@ -11,8 +11,12 @@ mod decoding_reference;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+/// Public clients from PyPI against the server.
+mod server_clients;
 /// Every error code, and what comes with it.
 mod server_errors;
+/// Pages of the list of tasks.
+mod server_list;
 /// The server's metrics: names and values.
 mod server_metrics;
 /// The options of predict calls.

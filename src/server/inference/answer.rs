@@ -124,6 +124,26 @@ impl Prediction {
     }
 }
 
+// === impl FinishReason ===
+
+impl FinishReason {
+    /// As it is written.
+    pub(in crate::server) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+// === impl Scores ===
+
+impl Scores {
+    pub(in crate::server) fn iter(&self) -> std::slice::Iter<'_, (String, f32)> {
+        self.0.iter()
+    }
+}
+
 impl Serialize for Scores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;

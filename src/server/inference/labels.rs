@@ -17,11 +17,7 @@ pub(super) struct Scored {
 
 /// Probabilities in the order of the task, evened out and calibrated as asked for. What the prior went through is
 /// what the scores go through before they are divided by it.
-pub(super) fn adjusted(
-    mut scores: Vec<f32>,
-    task: &ReadyTask,
-    options: &LabelOptions,
-) -> Vec<f32> {
+pub(super) fn adjusted(mut scores: Vec<f32>, task: &ReadyTask, options: &LabelOptions) -> Vec<f32> {
     let Answers::Labels { trie, .. } = task.answers() else { return scores };
     if options.normalize {
         normalize_lengths(&mut scores, trie);

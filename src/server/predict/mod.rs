@@ -14,12 +14,32 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 
 use self::call::Call;
-use super::inference::{Run, active, enter, pinned};
+use super::inference::{Answered, Run, active, enter, pinned};
+use super::openapi::problems;
 use super::{Code, Problem, Service, body};
 
 pub(super) use super::inference::unknown;
 
-/// Answers the inputs of a call, all by the version that is active at its start.
+problems!(
+    Problems: MalformedJson, BadRequest, UnknownTask, BodyTimeout, VersionConflict, BodyTooLarge, TooManyInputs,
+    UnsupportedMediaType, BadInput, BadPrompt, Overloaded, Draining, NotReady, Deadline,
+);
+
+/// Answers inputs, all by the version that is active at the start of the call.
+///
+/// A body of `text/plain` is one input. With `stream` the answer comes as server-sent events: `piece` events with
+/// `{"text": …}`, and then `answer` with what a call without `stream` gets, or `error` with a problem document.
+#[utoipa::path(
+    post, path = "/tasks/{task}/predict", tag = "Tasks",
+    params(("task", description = "The name of the task.")),
+    request_body(content((call::PredictCall = "application/json"), (String = "text/plain"))),
+    responses(
+        (status = 200, description = "An answer for each input.", content(
+            (Answered = "application/json"), (String = "text/event-stream"),
+        )),
+        Problems,
+    )
+)]
 pub(super) async fn predict(
     State(service): State<Arc<Service>>,
     name: Result<Path<String>, PathRejection>,

@@ -82,7 +82,7 @@ pub(super) async fn list(
 
 /// One task in full.
 #[utoipa::path(
-    get, path = "/tasks/{task}", tag = "Tasks", params(("task", description = "The name of the task.")),
+    get, path = "/tasks/{task}", tag = "Tasks", params(("task" = String, Path, description = "The name of the task.")),
     responses((status = 200, description = "The task.", body = Object), ShowProblems)
 )]
 pub(super) async fn show(

@@ -19,6 +19,8 @@ mod server_errors;
 mod server_list;
 /// The server's metrics: names and values.
 mod server_metrics;
+/// The description of the interface against what the server does.
+mod server_openapi;
 /// The options of predict calls.
 mod server_options;
 /// What predict calls get.

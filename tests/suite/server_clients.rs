@@ -46,3 +46,28 @@ async fn tritons_client_reads_metadata_and_infers_in_json_and_binary() {
     let server = start().await;
     run("inference_protocol.py", &[&server.url, &server.version("topics").unwrap()], 4).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemathesis_finds_no_answer_that_the_description_does_not_allow() {
+    let server = start().await;
+    for task in ["story", "topics"] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!("[parameters]\ntask = {task:?}\nmodel = {task:?}\n");
+        std::fs::write(folder.path().join("schemathesis.toml"), config).unwrap();
+        let mut command = Command::new(python().with_file_name("schemathesis"));
+        command.current_dir(folder.path()).env("NO_PROXY", "*").kill_on_drop(true);
+        command.args([
+            "run",
+            &format!("{}/openapi.json", server.url),
+            "--phases",
+            "examples,coverage,fuzzing",
+        ]);
+        // which options go together is said in words: requests that fit the schema may still be refused
+        command.args(["--exclude-checks", "positive_data_acceptance", "--max-examples", "30"]);
+        command.args(["--generation-deterministic", "--continue-on-failure"]);
+        let output = command.output().await.unwrap();
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(out.contains(" generated, ") && out.contains("Tested: "), "{out}");
+    }
+}

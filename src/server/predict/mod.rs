@@ -31,7 +31,7 @@ problems!(
 /// `{"text": …}`, and then `answer` with what a call without `stream` gets, or `error` with a problem document.
 #[utoipa::path(
     post, path = "/tasks/{task}/predict", tag = "Tasks",
-    params(("task", description = "The name of the task.")),
+    params(("task" = String, Path, description = "The name of the task.")),
     request_body(content((call::PredictCall = "application/json"), (String = "text/plain"))),
     responses(
         (status = 200, description = "An answer for each input.", content(

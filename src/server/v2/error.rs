@@ -12,13 +12,14 @@ use crate::server::{Code, Problem};
 
 errors_as!(
     InferErrors, "application/json", "InferErrorBody":
-    MalformedJson, BadRequest, UnknownTask, BodyTimeout, VersionConflict, BodyTooLarge, TooManyInputs, BadInput,
-    BadPrompt, Overloaded, Draining, NotReady, Deadline,
+    MalformedJson, BadRequest, UnknownTask, BodyTimeout, BodyTooLarge, TooManyInputs, BadInput, BadPrompt, Overloaded,
+    Draining, NotReady, Deadline,
 );
 errors_as!(
-    ModelErrors, "application/json", "InferErrorBody":
-    BadRequest, UnknownTask, VersionConflict, BadPrompt, NotReady,
+    ModelErrors, "application/json", "InferErrorBody": BadRequest, UnknownTask, BadPrompt, NotReady,
 );
+errors_as!(VersionErrors, "application/json", "InferErrorBody": VersionConflict);
+errors_as!(LiveErrors, "application/json", "InferErrorBody": Internal);
 errors_as!(ReadyErrors, "application/json", "InferErrorBody": Draining, NotReady);
 
 /// An error of the protocol's routes.

@@ -11,7 +11,7 @@ use axum::response::Response;
 
 use super::answer::{self, InferAnswer, JSON_LENGTH, OF_LABELS, OF_TEXT};
 use super::call::{Call, InferCall};
-use super::error::{InferError, InferErrors};
+use super::error::{InferError, InferErrors, VersionErrors};
 use super::metadata::path;
 use crate::engine::Answers;
 use crate::server::inference::{Run, active, enter, pinned};
@@ -24,7 +24,7 @@ use crate::server::{Service, body};
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
     params(
-        ("model", description = "The task."),
+        ("model" = String, Path, description = "The task."),
         ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the tensors."),
     ),
     request_body = InferCall,
@@ -49,8 +49,8 @@ pub(in crate::server) async fn infer(
 #[utoipa::path(
     post, path = "/v2/models/{model}/versions/{version}/infer", tag = "Open Inference Protocol",
     params(
-        ("model", description = "The task."),
-        ("version", description = "The version of its prompt."),
+        ("model" = String, Path, description = "The task."),
+        ("version" = String, Path, description = "The version of its prompt."),
         ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the tensors."),
     ),
     request_body = InferCall,
@@ -58,7 +58,7 @@ pub(in crate::server) async fn infer(
         (status = 200, description = "The outputs.", content(
             (InferAnswer = "application/json"), (Vec<u8> = "application/octet-stream"),
         )),
-        InferErrors,
+        InferErrors, VersionErrors,
     )
 )]
 pub(in crate::server) async fn infer_version(

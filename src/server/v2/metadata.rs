@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{InferError, ModelErrors, ReadyErrors};
+use super::error::{InferError, LiveErrors, ModelErrors, ReadyErrors, VersionErrors};
 use crate::engine::{Answers, ReadyTask};
 use crate::server::inference::{active, pinned};
 use crate::server::{Code, Problem, Service, health};
@@ -60,7 +60,10 @@ pub(in crate::server) async fn server() -> Json<ServerMetadata> {
 }
 
 /// The process answers, and its engine works.
-#[utoipa::path(get, path = "/v2/health/live", tag = "Open Inference Protocol", responses((status = 200, body = Live)))]
+#[utoipa::path(
+    get, path = "/v2/health/live", tag = "Open Inference Protocol",
+    responses((status = 200, body = Live), LiveErrors)
+)]
 pub(in crate::server) async fn live(state: State<Arc<Service>>) -> Result<Json<Live>, InferError> {
     health::live(state).await?;
     Ok(Json(Live { live: true }))
@@ -79,7 +82,7 @@ pub(in crate::server) async fn ready(state: State<Arc<Service>>) -> Result<Json<
 /// A task as a model.
 #[utoipa::path(
     get, path = "/v2/models/{model}", tag = "Open Inference Protocol",
-    params(("model", description = "The task.")),
+    params(("model" = String, Path, description = "The task.")),
     responses((status = 200, body = ModelMetadata), ModelErrors)
 )]
 pub(in crate::server) async fn model(
@@ -94,8 +97,8 @@ pub(in crate::server) async fn model(
 /// A version of a task as a model.
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}", tag = "Open Inference Protocol",
-    params(("model", description = "The task."), ("version", description = "The version of its prompt.")),
-    responses((status = 200, body = ModelMetadata), ModelErrors)
+    params(("model" = String, Path, description = "The task."), ("version" = String, Path, description = "The version of its prompt.")),
+    responses((status = 200, body = ModelMetadata), ModelErrors, VersionErrors)
 )]
 pub(in crate::server) async fn model_version(
     State(service): State<Arc<Service>>,
@@ -109,7 +112,7 @@ pub(in crate::server) async fn model_version(
 /// Whether a task answers.
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", tag = "Open Inference Protocol",
-    params(("model", description = "The task.")),
+    params(("model" = String, Path, description = "The task.")),
     responses((status = 200, body = Ready), ModelErrors)
 )]
 pub(in crate::server) async fn model_ready(
@@ -124,8 +127,8 @@ pub(in crate::server) async fn model_ready(
 /// Whether a version of a task answers.
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}/ready", tag = "Open Inference Protocol",
-    params(("model", description = "The task."), ("version", description = "The version of its prompt.")),
-    responses((status = 200, body = Ready), ModelErrors)
+    params(("model" = String, Path, description = "The task."), ("version" = String, Path, description = "The version of its prompt.")),
+    responses((status = 200, body = Ready), ModelErrors, VersionErrors)
 )]
 pub(in crate::server) async fn version_ready(
     State(service): State<Arc<Service>>,

@@ -192,8 +192,8 @@ impl Generator {
     /// If ONNX Runtime refuses them.
     pub fn new(model: &Model) -> Result<Self, RuntimeError> {
         Ok(Self {
-            encoder: model.session(&graphs::encoder(model.checkpoint()), &[])?,
-            step: model.session(&graphs::decoder_step(model.checkpoint()), &[])?,
+            encoder: model.session(&graphs::encoder(model.checkpoint(), model.arithmetic()), &[])?,
+            step: model.session(&graphs::decoder_step(model.checkpoint(), model.arithmetic()), &[])?,
             pick_hidden: model.session(&picking::hidden(model.config()), &[])?,
             pick_cache: model.session(&picking::cache(model.config()), &[])?,
             config: model.config().clone(),

@@ -1,6 +1,7 @@
 //! A prompt made ready to answer: its rows, its parsed template and its labels as a trie.
 
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -73,18 +74,24 @@ pub enum Answers {
     },
 }
 
-/// One version of a task, ready to answer.
+/// One version of a task without its prompt rows: all that describing it and reading its inputs takes.
 #[derive(Debug)]
-pub struct ReadyTask {
+pub struct TaskCard {
     manifest: Manifest,
     version: String,
-    rows: Vec<f32>,
     kept_tokens: usize,
     kept_pieces: usize,
     form: InputForm,
     answers: Answers,
     content_free: Vec<Vec<u32>>,
     prior: OnceLock<Vec<f32>>,
+}
+
+/// One version of a task, ready to answer: its card, and its rows in memory.
+#[derive(Debug)]
+pub struct ReadyTask {
+    card: Arc<TaskCard>,
+    rows: Vec<f32>,
 }
 
 // === impl ReadyTask ===
@@ -104,9 +111,9 @@ impl ReadyTask {
         let TaskSpec { template, keep, max_input_tokens, .. } = &manifest.task;
         let form = InputForm::new(template, keep, *max_input_tokens)?;
         let answers = Answers::new(&manifest.task.output, tokenizer, config)?;
-        let mut task = Self {
+        let rows = prompt.rows().to_vec();
+        let mut card = TaskCard {
             version,
-            rows: prompt.rows().to_vec(),
             kept_tokens: prompt.kept_token_count(),
             kept_pieces: prompt.kept_piece_count(),
             form,
@@ -115,10 +122,40 @@ impl ReadyTask {
             prior: OnceLock::new(),
             manifest,
         };
-        task.content_free = task.encode_content_free(tokenizer)?;
-        Ok(task)
+        card.content_free = card.encode_content_free(tokenizer)?;
+        Ok(Self { card: Arc::new(card), rows })
     }
 
+    /// The rows of a version beside the card that it had before.
+    #[must_use]
+    pub fn with_card(self, card: &Arc<TaskCard>) -> Self {
+        Self { card: Arc::clone(card), rows: self.rows }
+    }
+
+    /// The version without its rows.
+    #[must_use]
+    pub fn card(&self) -> &Arc<TaskCard> {
+        &self.card
+    }
+
+    /// Surviving prompt rows, `[kept tokens, d_model]`.
+    #[must_use]
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+}
+
+impl Deref for ReadyTask {
+    type Target = TaskCard;
+
+    fn deref(&self) -> &TaskCard {
+        &self.card
+    }
+}
+
+// === impl TaskCard ===
+
+impl TaskCard {
     /// What the file says about itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -129,12 +166,6 @@ impl ReadyTask {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
-    }
-
-    /// Surviving prompt rows, `[kept tokens, d_model]`.
-    #[must_use]
-    pub fn rows(&self) -> &[f32] {
-        &self.rows
     }
 
     /// Prompt tokens that survived: what the task adds to every input's length.
@@ -173,7 +204,7 @@ impl ReadyTask {
     /// Bytes of the rows in memory.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        self.rows.len() * size_of::<f32>()
+        self.kept_tokens * self.manifest.d_model * size_of::<f32>()
     }
 
     fn encode_content_free(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, TaskError> {

@@ -1,25 +1,21 @@
-//! One queue for all tasks, and one thread that owns the sessions.
+//! One queue for all tasks, and for each device one thread that owns its sessions.
 //!
-//! Whenever the thread is free it takes what waits: around the request that has waited longest, the requests of
+//! Whenever a thread is free it takes what waits: around the request that has waited longest, the requests of
 //! similar length, until the batch's padded tokens reach the budget. It does not linger for more. Scoring
 //! batches and steps of generation take turns, so a long text does not hold up labels.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::choose::choose;
 use super::decoding::Decoding;
-use super::generator::{Generated, Generation, Generator};
-use super::ready::{Answers, ReadyTask};
-use super::{Scorer, Source};
-use crate::runtime::{Model, RuntimeError};
-use crate::task::LabelTrie;
+use super::generator::Generated;
+use super::queue::{Job, Queue};
+use super::ready::ReadyTask;
+use super::worker::Worker;
+use crate::runtime::{Device, Model, RuntimeError};
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +89,8 @@ pub struct Reply {
 pub struct BatchReport {
     /// What was run.
     pub kind: BatchKind,
+    /// Where.
+    pub device: Device,
     /// Requests in it.
     pub requests: usize,
     /// Encoder tokens, prompts included and padding not.
@@ -122,23 +120,11 @@ pub trait Observer: Send + Sync {
     fn dropped(&self, reason: &'static str);
 }
 
-struct Job {
-    request: Request,
-    decoding: Decoding,
-    /// Where the tokens of a text go as they come.
-    tokens: Option<mpsc::UnboundedSender<u32>>,
-    /// How many of them went there.
-    told: usize,
-    since: Instant,
-    reply: oneshot::Sender<Result<Reply, EngineError>>,
-}
-
-/// The handle on the engine's thread. Dropping it answers what waits and stops the thread.
+/// The handle on the engine's threads. Dropping it answers what waits and stops them.
 pub struct Engine {
-    queue: Mutex<Option<Sender<Job>>>,
-    waiting: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     options: Options,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -150,36 +136,39 @@ impl std::fmt::Debug for Engine {
 // === impl Engine ===
 
 impl Engine {
-    /// Loads the sessions, proves them by a pass of each, and starts the thread.
+    /// Loads the sessions of every device, proves them by a pass of each, and starts the threads. `devices` is the
+    /// model on each of them.
     ///
     /// # Errors
-    /// If ONNX Runtime refuses a graph or fails to run it.
-    pub fn start(model: &Model, options: Options, observer: Arc<dyn Observer>) -> Result<Self, RuntimeError> {
-        let mut scorer = Scorer::new(model)?;
-        let mut generator = Generator::new(model)?;
-        let text = [model.config().eos_token_id];
-        let source = Source { prompt: &[], text: &text };
-        scorer.score(&[(source, &LabelTrie::least())])?;
-        generator.generate(&[source], &[1])?;
-        let (sender, receiver) = channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let worker = Worker {
-            receiver,
-            waiting: Arc::clone(&waiting),
-            options,
-            observer,
-            d_model: model.config().d_model,
-            scorer,
-            generator,
-            scores: VecDeque::new(),
-            texts: VecDeque::new(),
-            running: None,
+    /// If ONNX Runtime refuses a graph or fails to run it; with several devices the error names the one.
+    ///
+    /// # Panics
+    /// If there is no device.
+    pub fn start(
+        devices: &[Model],
+        options: Options,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Self, RuntimeError> {
+        let several = devices.len() > 1;
+        let queue = Arc::new(Queue::new(options, devices[0].config().d_model));
+        let load = |model: &Model| {
+            let worker = Worker::load(model, Arc::clone(&queue), Arc::clone(observer), several);
+            worker.map_err(|error| if several { error.on(model.device()) } else { error })
         };
-        let thread = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || worker.work())
-            .map_err(|error| ort::Error::new(format!("the engine's thread does not start: {error}")))?;
-        Ok(Self { queue: Mutex::new(Some(sender)), waiting, options, thread: Mutex::new(Some(thread)) })
+        let workers = devices.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let engine = Self { queue, options, threads: Mutex::default() };
+        for (worker, model) in workers.into_iter().zip(devices) {
+            let thread = std::thread::Builder::new()
+                .name(format!("engine {}", model.device()))
+                .spawn(move || worker.work())
+                .map_err(|error| ort::Error::new(format!("the engine's thread does not start: {error}")))?;
+            engine.threads().push(thread);
+        }
+        Ok(engine)
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a request. Free text is generated by the most likely tokens, as long as the task allows.
@@ -206,30 +195,22 @@ impl Engine {
         tokens: Option<mpsc::UnboundedSender<u32>>,
     ) -> Result<oneshot::Receiver<Result<Reply, EngineError>>, EngineError> {
         let (reply, receiver) = oneshot::channel();
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = queue.as_ref().ok_or(EngineError::Stopped)?;
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.options.max_queue {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(EngineError::Overloaded(self.options.max_queue));
-        }
-        if sender.send(Job { request, decoding, tokens, told: 0, since: Instant::now(), reply }).is_err() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(EngineError::Stopped);
-        }
+        self.queue.push(Job { request, decoding, tokens, told: 0, since: Instant::now(), reply })?;
         Ok(receiver)
     }
 
-    /// Whether the thread works. If it does not and nobody stopped it, it panicked: no request will be answered.
+    /// Whether every device's thread works. If one does not and nobody stopped it, it panicked or its device was given
+    /// up: the other devices answer, if there are any.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        let threads = self.threads();
+        !threads.is_empty() && !threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Requests that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.queue.len()
     }
 
     /// The limits.
@@ -238,10 +219,11 @@ impl Engine {
         self.options
     }
 
-    /// Takes no more requests, answers those that wait, and returns when the thread has ended.
+    /// Takes no more requests, answers those that wait, and returns when the threads have ended.
     pub fn stop(&self) {
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
             // a panic of the thread has reached its clients as closed replies
             drop(thread.join());
         }
@@ -251,231 +233,5 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// The owner of the sessions.
-struct Worker {
-    receiver: Receiver<Job>,
-    waiting: Arc<AtomicUsize>,
-    options: Options,
-    observer: Arc<dyn Observer>,
-    d_model: usize,
-    scorer: Scorer,
-    generator: Generator,
-    scores: VecDeque<Job>,
-    texts: VecDeque<Job>,
-    running: Option<Running>,
-}
-
-struct Running {
-    /// None where a text was answered or its client left.
-    jobs: Vec<Option<Job>>,
-    generation: Generation,
-    since: Instant,
-}
-
-// === impl Worker ===
-
-impl Worker {
-    fn work(mut self) {
-        let mut open = true;
-        while open || !self.is_idle() {
-            open &= self.receive();
-            let batch = self.take_batch(false);
-            if !batch.is_empty() {
-                self.score(batch);
-            }
-            if self.running.is_none() {
-                let batch = self.take_batch(true);
-                if !batch.is_empty() {
-                    self.start_generation(batch);
-                }
-            }
-            self.step_generation();
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.scores.is_empty() && self.texts.is_empty() && self.running.is_none()
-    }
-
-    /// Takes over all that was sent; sleeps if there is nothing to do. False when nothing can come any more.
-    fn receive(&mut self) -> bool {
-        if self.is_idle() {
-            match self.receiver.recv() {
-                Ok(job) => self.sort_in(job),
-                Err(RecvError) => return false,
-            }
-        }
-        loop {
-            match self.receiver.try_recv() {
-                Ok(job) => self.sort_in(job),
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
-            }
-        }
-    }
-
-    fn sort_in(&mut self, job: Job) {
-        match job.request.task.answers() {
-            Answers::Labels { .. } => self.scores.push_back(job),
-            Answers::Text { .. } => self.texts.push_back(job),
-        }
-    }
-
-    /// The longest-waiting request and its neighbours in length, as many as the budget allows.
-    fn take_batch(&mut self, texts: bool) -> Vec<Job> {
-        let (d_model, options) = (self.d_model, self.options);
-        let queue = if texts { &mut self.texts } else { &mut self.scores };
-        let before = queue.len();
-        let now = Instant::now();
-        let observer = &self.observer;
-        queue.retain(|job| {
-            if job.reply.is_closed() {
-                observer.dropped("client_left");
-            }
-            !job.reply.is_closed()
-        });
-        let (late, mut jobs): (Vec<Job>, Vec<Job>) =
-            queue.drain(..).partition(|job| job.request.deadline.is_some_and(|deadline| deadline < now));
-        for job in late {
-            observer.dropped("deadline");
-            drop(job.reply.send(Err(EngineError::Deadline)));
-        }
-        let lengths: Vec<usize> = jobs.iter().map(|job| job.positions(d_model)).collect();
-        let chosen = choose(&lengths, &options);
-        let mut batch = Vec::with_capacity(chosen.len());
-        // beams take rows like requests
-        let mut rows = 0;
-        for (i, job) in jobs.drain(..).enumerate() {
-            let fits = batch.is_empty() || rows + job.decoding.rows() <= options.max_batch;
-            if fits && chosen.contains(&i) {
-                rows += job.decoding.rows();
-                batch.push(job);
-            } else {
-                queue.push_back(job);
-            }
-        }
-        self.waiting.fetch_sub(before - queue.len(), Ordering::Relaxed);
-        batch
-    }
-
-    fn report(&self, kind: BatchKind, batch: &[Job], elapsed: Duration) {
-        let lengths = || batch.iter().map(|job| job.source().length(self.d_model));
-        let mut tasks: Vec<*const ReadyTask> =
-            batch.iter().map(|job| Arc::as_ptr(&job.request.task)).collect();
-        tasks.sort_unstable();
-        tasks.dedup();
-        self.observer.batch(&BatchReport {
-            kind,
-            requests: batch.len(),
-            tokens: lengths().sum(),
-            padded_tokens: lengths().max().unwrap_or(0) * batch.len(),
-            tasks: tasks.len(),
-            elapsed,
-        });
-    }
-
-    fn score(&mut self, batch: Vec<Job>) {
-        let start = Instant::now();
-        let examples: Vec<(Source<'_>, &LabelTrie)> = batch
-            .iter()
-            .filter_map(|job| match job.request.task.answers() {
-                Answers::Labels { trie, .. } => Some((job.source(), trie)),
-                Answers::Text { .. } => None,
-            })
-            .collect();
-        let scores = self.scorer.score(&examples);
-        let elapsed = start.elapsed();
-        self.report(BatchKind::Score, &batch, elapsed);
-        match scores {
-            Ok(scores) => {
-                for (job, scores) in batch.into_iter().zip(scores) {
-                    job.answer(Answer::Labels(scores), start);
-                }
-            }
-            Err(error) => fail(batch, &error),
-        }
-    }
-
-    fn start_generation(&mut self, jobs: Vec<Job>) {
-        let since = Instant::now();
-        let sources: Vec<Source<'_>> = jobs.iter().map(Job::source).collect();
-        let decodings: Vec<Decoding> = jobs.iter().map(|job| job.decoding).collect();
-        match self.generator.start(&sources, &decodings) {
-            Ok(generation) => {
-                self.report(BatchKind::Encode, &jobs, since.elapsed());
-                let jobs = jobs.into_iter().map(Some).collect();
-                self.running = Some(Running { jobs, generation, since });
-            }
-            Err(error) => fail(jobs, &error),
-        }
-    }
-
-    fn step_generation(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
-        if let Err(error) = self.generator.step(&mut running.generation) {
-            return fail(running.jobs.into_iter().flatten().collect(), &error);
-        }
-        for (i, slot) in running.jobs.iter_mut().enumerate() {
-            let Some(job) = slot else { continue };
-            if job.reply.is_closed() {
-                self.observer.dropped("client_left");
-                running.generation.abandon(i);
-                *slot = None;
-                continue;
-            }
-            job.tell(running.generation.tokens(i));
-            if let Some(text) = running.generation.ended(i)
-                && let Some(job) = slot.take()
-            {
-                job.answer(Answer::Text(text.clone()), running.since);
-            }
-        }
-        if running.jobs.iter().any(Option::is_some) {
-            self.running = Some(running);
-        }
-    }
-}
-
-// === impl Job ===
-
-impl Job {
-    fn source(&self) -> Source<'_> {
-        Source { prompt: self.request.task.rows(), text: &self.request.text }
-    }
-
-    /// Positions that the request takes in a batch: those of its source, and of the tree of its labels.
-    fn positions(&self, d_model: usize) -> usize {
-        let labels = match self.request.task.answers() {
-            Answers::Labels { trie, .. } => trie.tokens().len(),
-            Answers::Text { .. } => 1,
-        };
-        self.source().length(d_model) + labels
-    }
-
-    /// Passes on the tokens that are new since the last time.
-    fn tell(&mut self, tokens: &[u32]) {
-        let Some(sender) = &self.tokens else { return };
-        for &token in &tokens[self.told.min(tokens.len())..] {
-            // a client that left is noticed by its reply
-            if sender.send(token).is_err() {
-                break;
-            }
-        }
-        self.told = tokens.len();
-    }
-
-    fn answer(self, answer: Answer, started: Instant) {
-        let reply = Reply { answer, queued: started - self.since, ran: started.elapsed() };
-        // the client may have left meanwhile
-        drop(self.reply.send(Ok(reply)));
-    }
-}
-
-fn fail(jobs: Vec<Job>, error: &RuntimeError) {
-    for job in jobs {
-        drop(job.reply.send(Err(EngineError::Failed(error.to_string()))));
     }
 }

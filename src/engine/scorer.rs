@@ -20,7 +20,7 @@ impl Scorer {
     /// # Errors
     /// If ONNX Runtime refuses it.
     pub fn new(model: &Model) -> Result<Self, RuntimeError> {
-        let session = model.session(&graphs::scoring(model.checkpoint()), &[])?;
+        let session = model.session(&graphs::scoring(model.checkpoint(), model.arithmetic()), &[])?;
         Ok(Self { session, config: model.config().clone() })
     }
 

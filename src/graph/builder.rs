@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fused::{Arithmetic, Fused, Kernels};
 use super::op::{DType, Op};
 use super::shape::{Dim, broadcast, summed_axes};
 
@@ -41,6 +42,7 @@ pub(super) struct Node {
 /// the graph, never of a user's file.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
+    arithmetic: Arithmetic,
     pub(super) values: Vec<Info>,
     pub(super) nodes: Vec<Node>,
     pub(super) outputs: Vec<(String, Value)>,
@@ -55,8 +57,22 @@ pub struct Graph {
 impl Graph {
     /// A graph without nodes.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(arithmetic: Arithmetic) -> Self {
+        let Arithmetic { kernels, floats } = arithmetic;
+        assert!(floats == DType::F32 || kernels == Kernels::Fused, "{floats:?} takes fused kernels");
+        Self { arithmetic, ..Self::default() }
+    }
+
+    /// Which operators the graph is made of.
+    #[must_use]
+    pub fn kernels(&self) -> Kernels {
+        self.arithmetic.kernels
+    }
+
+    /// The element type of weights and activations.
+    #[must_use]
+    pub fn floats(&self) -> DType {
+        self.arithmetic.floats
     }
 
     /// Declares an input. Its named dimensions become known to the graph.
@@ -74,7 +90,7 @@ impl Graph {
         value
     }
 
-    /// A weight of the checkpoint as 32-bit floats, by its name there. Asked for again, it is the same value.
+    /// A weight of the checkpoint in the graph's float type, by its name there. Asked for again, it is the same value.
     ///
     /// `shape` may differ from the stored one where only the number of elements agrees: a free reshape.
     pub fn weight(&mut self, name: &str, shape: &[usize]) -> Value {
@@ -83,14 +99,22 @@ impl Graph {
             assert_eq!(self.shape(known), shape, "weight {name} is used in two shapes");
             return known;
         }
-        let value = self.value(name.to_owned(), DType::F32, shape, Source::Weight);
+        let value = self.value(name.to_owned(), self.floats(), shape, Source::Weight);
         self.weights.insert(name.to_owned(), value);
         value
     }
 
-    /// A scalar constant.
+    /// A scalar constant of 32 bits.
     pub fn scalar(&mut self, x: f32) -> Value {
         self.constant(DType::F32, &[], x.to_le_bytes().to_vec())
+    }
+
+    /// A scalar constant of the element type of `like`.
+    pub fn scalar_like(&mut self, x: f32, like: Value) -> Value {
+        match self.values[like.0].dtype {
+            DType::Bf16 => self.constant(DType::Bf16, &[], half::bf16::from_f32(x).to_le_bytes().to_vec()),
+            _ => self.scalar(x),
+        }
     }
 
     /// A scalar integer constant.
@@ -98,9 +122,13 @@ impl Graph {
         self.constant(DType::I64, &[], x.to_le_bytes().to_vec())
     }
 
-    /// A constant of the given shape.
+    /// A constant of the given shape, in the graph's float type.
     pub fn tensor(&mut self, shape: &[usize], xs: &[f32]) -> Value {
-        self.constant(DType::F32, shape, xs.iter().flat_map(|x| x.to_le_bytes()).collect())
+        let bytes = match self.floats() {
+            DType::Bf16 => xs.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        self.constant(self.floats(), shape, bytes)
     }
 
     /// A 1-D integer constant.
@@ -123,6 +151,12 @@ impl Graph {
     /// Names a value as an output of the graph.
     pub fn output(&mut self, name: &str, value: Value) {
         self.outputs.push((name.to_owned(), value));
+    }
+
+    /// The element type of a value.
+    #[must_use]
+    pub fn dtype(&self, value: Value) -> DType {
+        self.values[value.0].dtype
     }
 
     /// The shape of a value.
@@ -219,8 +253,11 @@ impl Graph {
         y
     }
 
-    /// Converts the element type.
+    /// Converts the element type, where it is another one.
     pub fn cast(&mut self, x: Value, to: DType) -> Value {
+        if self.values[x.0].dtype == to {
+            return x;
+        }
         let shape = self.shape(x).to_vec();
         let [y] = self.node(Op::Cast(to), &[x], to, [shape]);
         y
@@ -239,6 +276,45 @@ impl Graph {
     /// 1 / (1 + exp(-x)).
     pub fn sigmoid(&mut self, x: Value) -> Value {
         self.like(Op::Sigmoid, x)
+    }
+
+    /// gelu(gate) * wide, with GELU in its tanh approximation.
+    pub fn gated_gelu(&mut self, gate: Value, wide: Value) -> Value {
+        match self.arithmetic.kernels {
+            Kernels::Standard => {
+                let gate = self.gelu_tanh(gate);
+                self.mul(gate, wide)
+            }
+            Kernels::Fused => {
+                assert_eq!(self.shape(gate), self.shape(wide), "gated_gelu of two shapes");
+                let [y] = self.fused(Fused::GatedGelu, &[gate, wide]);
+                y
+            }
+        }
+    }
+
+    /// Softmax of scores `[b, h, q, k]` + position `[1 or b, h, q, k]` + hidden `[b, 1, 1, k]` over the last axis.
+    pub fn biased_softmax(&mut self, scores: Value, position: Value, hidden: Option<Value>) -> Value {
+        match self.arithmetic.kernels {
+            Kernels::Standard => {
+                let biased = self.add(scores, position);
+                let biased = hidden.map_or(biased, |hidden| self.add(biased, hidden));
+                self.softmax(biased)
+            }
+            Kernels::Fused => {
+                assert_eq!(self.shape(position)[1..], self.shape(scores)[1..], "position biases of scores");
+                let inputs: Vec<Value> = [scores, position].into_iter().chain(hidden).collect();
+                let [p] = self.fused(Fused::BiasedSoftmax, &inputs);
+                p
+            }
+        }
+    }
+
+    /// A fused operator whose results have the shapes of its first inputs.
+    pub(super) fn fused<const N: usize>(&mut self, fused: Fused, inputs: &[Value]) -> [Value; N] {
+        let dtype = self.values[inputs[0].0].dtype;
+        let shapes = std::array::from_fn(|i| self.shape(inputs[i]).to_vec());
+        self.node(Op::Fused(fused), inputs, dtype, shapes)
     }
 
     /// Softmax over the last axis.
@@ -261,7 +337,10 @@ impl Graph {
         let shape = self.shape(x).to_vec();
         let mut inverse = shape.clone();
         *inverse.last_mut().expect("a normalised value has an axis") = Dim::Fixed(1);
-        let [y, _inverse_rms] = self.node(Op::RmsNorm { epsilon }, &[x, scale], DType::F32, [shape, inverse]);
+        let dtype = self.values[x.0].dtype;
+        let [y, inverse] = self.node(Op::RmsNorm { epsilon }, &[x, scale], dtype, [shape, inverse]);
+        // 1 / rms is a statistic
+        self.values[inverse.0].dtype = DType::F32;
         y
     }
 }

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use super::builder::{Graph, Info, Source};
+use super::fused::{FUSED_DOMAIN, Kernels};
 use super::op::DType;
 use super::proto::{
     Dimension, DimensionValue, EXTERNAL, GraphProto, Model, NodeProto, OperatorSet, StringEntry, TensorProto,
@@ -22,14 +23,14 @@ pub struct External {
     pub offset: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// Its element type in the file. Anything but f32 is cast when the model is loaded.
+    /// Its element type in the file. It is cast when the model is loaded, unless the graph computes in it.
     pub dtype: DType,
 }
 
 /// Where a model gets a weight from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WeightSource {
-    /// A checkpoint's file, read in place, and cast to f32 if it holds another type.
+    /// A checkpoint's file, read in place, and cast if it holds another type than the graph computes in.
     File(External),
     /// The session, as an f32 tensor in memory under the weight's name. ONNX wants a place all the same; it is
     /// not read, unless the runtime folds the weight into a constant: do that to [`WeightSource::Inline`] only.
@@ -55,13 +56,13 @@ impl Graph {
                     WeightSource::Inline(xs) => {
                         inline(xs.iter().flat_map(|x| x.to_le_bytes()).collect(), info)
                     }
-                    WeightSource::File(place) if place.dtype != DType::F32 => {
+                    WeightSource::File(place) if place.dtype != info.dtype => {
                         let stored = format!("{}.stored", info.name);
-                        casts.push(cast(&stored, &info.name));
+                        casts.push(cast(&stored, info));
                         external(tensor(&stored, place.dtype, info), &place)
                     }
                     WeightSource::File(place) | WeightSource::Session(place) => {
-                        external(tensor(&info.name, DType::F32, info), &place)
+                        external(tensor(&info.name, info.dtype, info), &place)
                     }
                 },
                 Source::Input | Source::Node => continue,
@@ -82,13 +83,12 @@ impl Graph {
                 .collect(),
         };
         let opset = |domain: &str, version| OperatorSet { domain: domain.into(), version };
-        Model {
-            ir_version: IR_VERSION,
-            producer_name: "xprompt".into(),
-            graph: Some(graph),
-            opset_import: vec![opset("", OPSET), opset("com.microsoft", 1)],
+        let mut opset_import = vec![opset("", OPSET), opset("com.microsoft", 1)];
+        if self.kernels() == Kernels::Fused {
+            opset_import.push(opset(FUSED_DOMAIN, 1));
         }
-        .encode_to_vec()
+        Model { ir_version: IR_VERSION, producer_name: "xprompt".into(), graph: Some(graph), opset_import }
+            .encode_to_vec()
     }
 
     /// The nodes in order, and behind them the copies that give outputs their names.
@@ -147,13 +147,13 @@ fn external(tensor: TensorProto, place: &External) -> TensorProto {
     }
 }
 
-fn cast(from: &str, to: &str) -> NodeProto {
+fn cast(from: &str, to: &Info) -> NodeProto {
     NodeProto {
         input: vec![from.into()],
-        output: vec![to.into()],
-        name: format!("cast_{to}"),
+        output: vec![to.name.clone()],
+        name: format!("cast_{}", to.name),
         op_type: "Cast".into(),
-        attribute: vec![attribute::int("to", i64::from(DType::F32.onnx()))],
+        attribute: vec![attribute::int("to", i64::from(to.dtype.onnx()))],
         ..NodeProto::default()
     }
 }

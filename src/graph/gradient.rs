@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
 use super::builder::{Graph, Node, Value};
+use super::fused::{Fused, Kernels};
 use super::op::Op;
 
 /// 2 sqrt(2 / pi): the slope of the sigmoid form of GELU.
@@ -84,7 +85,7 @@ impl Adjoints<'_> {
                     self.accumulate(a, dy);
                 }
                 if self.wanted(b) {
-                    let minus = self.graph.scalar(-1.0);
+                    let minus = self.graph.scalar_like(-1.0, dy);
                     let db = self.graph.mul(dy, minus);
                     self.accumulate(b, db);
                 }
@@ -98,7 +99,7 @@ impl Adjoints<'_> {
                 }
             }
             (Op::Where, &[condition, a, b]) => {
-                let zero = self.graph.scalar(0.0);
+                let zero = self.graph.scalar_like(0.0, dy);
                 if self.wanted(a) {
                     let da = self.graph.where_(condition, dy, zero);
                     self.accumulate(a, da);
@@ -108,8 +109,12 @@ impl Adjoints<'_> {
                     self.accumulate(b, db);
                 }
             }
+            (Op::Cast(_), &[x]) => {
+                let dx = self.graph.cast(dy, self.graph.dtype(x));
+                self.accumulate(x, dx);
+            }
             (Op::Relu, &[x]) => {
-                let zero = self.graph.scalar(0.0);
+                let zero = self.graph.scalar_like(0.0, dy);
                 let off = self.graph.greater_or_equal(zero, y);
                 let dx = self.graph.where_(off, zero, dy);
                 self.accumulate(x, dx);
@@ -133,7 +138,7 @@ impl Adjoints<'_> {
             }
             (Op::RmsNorm { .. }, &[x, scale]) => {
                 let dx = self.rms_norm(x, scale, y, node.outputs[1], dy);
-                self.accumulate(x, dx);
+                self.of.insert(x, dx);
             }
             (Op::Gemm { trans_b }, &[a, b, ref c @ ..]) => {
                 if let Some(&c) = c.first()
@@ -182,12 +187,29 @@ impl Adjoints<'_> {
                 let dx = self.graph.expand(dy, &shape);
                 self.accumulate(x, dx);
             }
+            (Op::Fused(Fused::GatedGelu), &[gate, wide]) => {
+                let [d_gate, d_wide] = self.graph.fused(Fused::GatedGeluGrad, &[gate, wide, dy]);
+                for (x, dx) in [(gate, d_gate), (wide, d_wide)] {
+                    if self.wanted(x) {
+                        self.accumulate(x, dx);
+                    }
+                }
+            }
+            (Op::Fused(Fused::BiasedSoftmax), &[scores, ref biases @ ..]) => {
+                assert!(!biases.iter().any(|&bias| self.wanted(bias)), "biases have no derivative here");
+                let dx = self.softmax(y, dy);
+                self.accumulate(scores, dx);
+            }
             (op, _) => panic!("{op:?} has no derivative here"),
         }
     }
 
     /// dx = p * (dy - sum(dy * p)).
     fn softmax(&mut self, p: Value, dy: Value) -> Value {
+        if self.graph.kernels() == Kernels::Fused {
+            let [dx] = self.graph.fused(Fused::SoftmaxGrad, &[p, dy]);
+            return dx;
+        }
         let last = self.graph.shape(p).len() - 1;
         let weighted = self.graph.mul(dy, p);
         let total = self.graph.reduce_sum(weighted, &[last]);
@@ -195,9 +217,15 @@ impl Adjoints<'_> {
         self.graph.mul(centred, p)
     }
 
-    /// With r = 1 / rms(x) and g = dy * scale: dx = r g - x r^2 mean(dy * y).
+    /// With r = 1 / rms(x) and g = dy * scale: dx = r g - x r^2 mean(dy * y), on top of what x has so far.
     fn rms_norm(&mut self, x: Value, scale: Value, y: Value, r: Value, dy: Value) -> Value {
+        let before = self.of.get(&x).copied();
         let g = &mut *self.graph;
+        if g.kernels() == Kernels::Fused {
+            let inputs: Vec<Value> = [x, scale, r, dy].into_iter().chain(before).collect();
+            let [dx] = g.fused(Fused::RmsNormGrad, &inputs);
+            return dx;
+        }
         let last = g.shape(x).len() - 1;
         let product = g.mul(dy, y);
         let mean = g.reduce_mean(product, &[last]);
@@ -206,7 +234,8 @@ impl Adjoints<'_> {
         let scaled = g.mul(dy, scale);
         let direct = g.mul(scaled, r);
         let along = g.mul(x, pull);
-        g.sub(direct, along)
+        let dx = g.sub(direct, along);
+        before.map_or(dx, |before| g.add(before, dx))
     }
 
     /// With a = c (1 + 0.044715 x^2), c = 2 sqrt(2/pi) and s = sigmoid(x a): gelu(x) = x s, so the slope is

@@ -8,6 +8,7 @@
 
 mod builder;
 mod emit;
+mod fused;
 mod gradient;
 mod op;
 mod proto;
@@ -15,5 +16,6 @@ mod shape;
 
 pub use builder::{Graph, Value};
 pub use emit::{External, WeightSource};
+pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
 pub use op::DType;
 pub use shape::Dim;

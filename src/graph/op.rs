@@ -1,5 +1,6 @@
 //! The operators that graphs are made of, and what each is called in ONNX.
 
+use super::fused::{FUSED_DOMAIN, Fused};
 use super::proto::{Attribute, attribute};
 
 /// Element types of values.
@@ -80,6 +81,7 @@ pub(super) enum Op {
         start: usize,
         end: usize,
     },
+    Fused(Fused),
 }
 
 const STANDARD: &str = "";
@@ -129,6 +131,7 @@ impl Op {
                 "Shape",
                 vec![attribute::int("start", *start as i64), attribute::int("end", *end as i64)],
             ),
+            Self::Fused(fused) => (FUSED_DOMAIN, fused.name(), vec![]),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Device, LibraryNotFound};
+use super::{CudaProblem, Device, LibraryNotFound};
 
 /// Why ONNX Runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,15 +28,20 @@ pub enum RuntimeError {
     )]
     OutOfMemory(String),
     /// The device cannot be used.
-    #[error(
-        "device {device} cannot be used ({reason}); it needs the CUDA build of ONNX Runtime (Python package \
-         onnxruntime-gpu), named with --onnxruntime or ORT_DYLIB_PATH, and CUDA's libraries on LD_LIBRARY_PATH"
-    )]
+    #[error("device {device} cannot be used: {problem}")]
     Device {
         /// The device.
         device: Device,
-        /// What ONNX Runtime said.
-        reason: String,
+        /// Why not.
+        problem: CudaProblem,
+    },
+    /// One of several devices failed.
+    #[error("{device}: {source}")]
+    On {
+        /// The device.
+        device: Device,
+        /// What happened there.
+        source: Box<Self>,
     },
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
@@ -65,6 +70,22 @@ const OUT_OF_MEMORY: [&str; 8] = [
 // === impl RuntimeError ===
 
 impl RuntimeError {
+    /// The same with the name of the device where it happened.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self::On { device, source: Box::new(self) }
+    }
+
+    /// What ONNX Runtime said, if memory was short.
+    #[must_use]
+    pub fn out_of_memory(&self) -> Option<String> {
+        match self {
+            Self::OutOfMemory(reason) => Some(reason.clone()),
+            Self::On { device, source } => source.out_of_memory().map(|reason| format!("{device}: {reason}")),
+            _ => None,
+        }
+    }
+
     fn of(message: String) -> Self {
         if OUT_OF_MEMORY.iter().any(|part| message.contains(part)) {
             Self::OutOfMemory(message)

@@ -2,20 +2,31 @@
 //!
 //! All sessions share one thread pool. A [`Session`] has one owner at a time (`run` takes `&mut self`).
 
+mod choice;
+mod cuda;
 mod device;
 mod error;
+mod kernels;
 mod library;
 mod model;
+mod precision;
 mod session;
 
-pub use device::{Device, UnknownDevice};
+pub use choice::{Chosen, DeviceChoice, UnknownDevice};
+pub use cuda::CudaProblem;
+pub use device::Device;
 pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
+pub use precision::{Precision, UnknownPrecision};
 pub use session::{Input, Output, Outputs, Session};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+
+use ort::logging::LogLevel;
+
+use crate::graph::{Arithmetic, DType, Graph};
 
 /// The loaded library and its environment, with the thread pool that all sessions share.
 #[derive(Clone)]
@@ -81,5 +92,43 @@ impl Runtime {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Proves that a device computes, by a sum of two numbers there.
+    ///
+    /// # Errors
+    /// If it cannot be used, and why.
+    pub fn check(&self, device: Device) -> Result<(), RuntimeError> {
+        let mut graph = Graph::new(Arithmetic::STANDARD);
+        let x = graph.input("x", DType::F32, &[2.into()]);
+        let sum = graph.add(x, x);
+        graph.output("sum", sum);
+        let mut builder = ort::session::Session::builder(&self.environment)?;
+        if device != Device::Cpu {
+            builder = builder.with_disable_cpu_fallback().map_err(ort::Error::<()>::from)?;
+        }
+        let mut builder = device.register(builder, Precision::of(device), &self.library)?;
+        let model = graph.to_model(|_| unreachable!("the graph has no weights"));
+        let mut session = Session::new(builder.commit_from_memory(&model)?);
+        let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
+        if sum.f32s()? == [3.0, -4.0] {
+            Ok(())
+        } else {
+            let problem =
+                CudaProblem::Other(format!("it computes wrongly: {:?} for [3.0, -4.0]", sum.f32s()?));
+            Err(RuntimeError::Device { device, problem })
+        }
+    }
+
+    /// Tries something whose failure is no news: the library logs nothing meanwhile, unless `ORT_LOG` asks for it.
+    fn quietly<T>(&self, work: impl FnOnce() -> T) -> T {
+        if std::env::var_os("ORT_LOG").is_some() {
+            return work();
+        }
+        self.environment.set_log_level(LogLevel::Fatal);
+        let result = work();
+        // what the environment starts with
+        self.environment.set_log_level(LogLevel::Error);
+        result
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Device, Runtime, RuntimeError, Session};
-use crate::graph::{Graph, WeightSource};
+use super::{Device, Precision, Runtime, RuntimeError, Session, kernels};
+use crate::graph::{Arithmetic, Graph, Kernels, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
@@ -15,12 +15,16 @@ use crate::t5::{Checkpoint, Config};
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
 /// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
-#[derive(Debug)]
+///
+/// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
+/// several devices.
+#[derive(Clone, Debug)]
 pub struct Model {
-    checkpoint: Checkpoint,
+    checkpoint: Arc<Checkpoint>,
     runtime: Runtime,
     device: Device,
-    expanded: Mutex<HashMap<String, Arc<DynValue>>>,
+    precision: Precision,
+    expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
 }
 
 // === impl Model ===
@@ -29,13 +33,25 @@ impl Model {
     /// Puts a checkpoint on a runtime, to compute on the processor.
     #[must_use]
     pub fn new(checkpoint: Checkpoint, runtime: Runtime) -> Self {
-        Self { checkpoint, runtime, device: Device::Cpu, expanded: Mutex::default() }
+        Self {
+            checkpoint: Arc::new(checkpoint),
+            runtime,
+            device: Device::Cpu,
+            precision: Precision::F32,
+            expanded: Arc::default(),
+        }
     }
 
-    /// The same to compute on `device`.
+    /// The same to compute on `device`, in the precision that is usual there.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
-        Self { device, ..self }
+        Self { device, precision: Precision::of(device), ..self }
+    }
+
+    /// The same to compute in `precision`.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The weights and their configuration.
@@ -62,6 +78,12 @@ impl Model {
         self.device
     }
 
+    /// How graphs for the model's device compute.
+    #[must_use]
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.precision.arithmetic(self.device)
+    }
+
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
     /// faster when all are fixed.
     ///
@@ -83,7 +105,10 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder)?;
+        builder = self.device.register(builder, self.precision, self.runtime.library())?;
+        if graph.kernels() == Kernels::Fused {
+            builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
+        }
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, middleware};
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,7 +14,8 @@ use utoipa_axum::routes;
 
 use super::traffic::Traffic;
 use super::{
-    Code, Limits, Metrics, Problem, completions, health, metrics, observe, openapi, predict, tasks, v2,
+    Code, Limits, Metrics, Problem, admin, completions, health, inference, metrics, observe, openapi, predict, tasks,
+    v2,
 };
 use crate::engine::Engine;
 use crate::store::Store;
@@ -28,6 +30,10 @@ pub struct Service {
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
     pub(super) traffic: Arc<Traffic>,
+    /// Calls whose shadow may be computed.
+    pub(super) comparisons: Arc<Semaphore>,
+    /// Uploads that may be in memory.
+    pub(super) uploads: Semaphore,
 }
 
 // === impl Service ===
@@ -42,7 +48,16 @@ impl Service {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
-        Self { engine, tokenizer, store, metrics, limits, traffic: Arc::new(Traffic::new()) }
+        Self {
+            engine,
+            tokenizer,
+            store,
+            metrics,
+            limits,
+            traffic: Arc::new(Traffic::new()),
+            comparisons: Arc::new(Semaphore::new(inference::MAX_COMPARED)),
+            uploads: Semaphore::new(admin::MAX_UPLOADS),
+        }
     }
 
     /// The engine that answers.
@@ -68,6 +83,7 @@ impl Service {
 pub fn app(service: Arc<Service>) -> Router {
     let (router, api) = described().split_for_parts();
     router
+        .merge(admin::routes())
         .merge(openapi::routes(&api))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
@@ -100,8 +116,7 @@ pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
 }
 
 async fn unknown_route(uri: Uri) -> Problem {
-    let detail =
-        format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
+    let detail = format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
     Problem::new(Code::UnknownRoute, detail)
 }
 

@@ -23,8 +23,8 @@ pub(super) async fn live(State(service): State<Arc<Service>>) -> Result<&'static
     }
 }
 
-/// The server takes calls: the engine proved itself when it started, the prompts are loaded, and it is not
-/// draining.
+/// The server takes calls: the engine proved itself when it started, the prompts are loaded (of a
+/// `--preload` list those that it names), and it is not draining.
 #[utoipa::path(
     get, path = "/health/ready", tag = "Operation",
     responses((status = 200, description = "It is ready.", body = String, content_type = "text/plain"), ReadyProblems)
@@ -32,7 +32,7 @@ pub(super) async fn live(State(service): State<Arc<Service>>) -> Result<&'static
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
     if service.traffic.is_draining() {
         Err(Problem::new(Code::Draining, "the server is stopping and takes no more calls"))
-    } else if service.store.is_scanned() {
+    } else if service.store.is_ready() {
         Ok("ready\n")
     } else {
         Err(Problem::new(Code::NotReady, "the prompts are being loaded"))

@@ -4,6 +4,7 @@
 //! `other`, and so do labels of a task after its first [`MAX_LABELS`].
 
 mod predictions;
+mod prompts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use prometheus::{
 };
 
 use self::predictions::Predictions;
+pub(super) use self::prompts::Comparison;
+use self::prompts::Prompts;
 use super::Service;
 use super::inference::{Prediction, Usage};
 use crate::engine::{self, BatchKind, BatchReport};
-use crate::store;
 
 /// Tasks with series of their own.
 pub(super) const MAX_TASKS: usize = 1000;
@@ -65,12 +67,7 @@ pub struct Metrics {
     batch_tokens: IntCounterVec,
     queue_depth: IntGauge,
     dropped: IntCounterVec,
-    prompts: IntGaugeVec,
-    prompt_bytes: IntGauge,
-    prompt_load_seconds: Histogram,
-    prompt_rejections: IntCounter,
-    prompt_removals: IntCounter,
-    scan_failures: IntCounter,
+    prompts: Prompts,
 }
 
 /// An open connection, until it is dropped.
@@ -187,28 +184,7 @@ impl Metrics {
                 "Inputs that were not computed: overloaded, client_left or deadline.",
                 &["reason"],
             ),
-            prompts: make.gauges(
-                "prompts",
-                "Tasks by state: ready (answers) or failed (its file never passed).",
-                &["state"],
-            ),
-            prompt_bytes: make
-                .gauge("prompt_bytes", "Memory of the prompt rows of all tasks that answer, in bytes."),
-            prompt_load_seconds: make.histogram(
-                "prompt_load_duration_seconds",
-                "Time to load a prompt, its golden examples included; files loaded side by side share it.",
-                SECONDS,
-            ),
-            prompt_rejections: make.counter(
-                "prompt_rejections_total",
-                "Prompt files that were rejected; what was served stayed.",
-            ),
-            prompt_removals: make
-                .counter("prompt_removals_total", "Tasks removed because their file is gone."),
-            scan_failures: make.counter(
-                "prompt_scan_failures_total",
-                "Looks at the prompts folder that failed; what was served stayed.",
-            ),
+            prompts: Prompts::new(&make),
             registry: make.0,
         }
     }
@@ -260,15 +236,13 @@ impl Metrics {
         }
     }
 
+    pub(super) fn compared(&self, task: &str, outcome: Comparison, inputs: usize) {
+        self.prompts.compared(task, outcome, inputs);
+    }
+
     fn text(&self, service: &Service) -> Vec<u8> {
         self.queue_depth.set(service.engine.waiting() as i64);
-        let catalog = service.store.catalog();
-        let served = catalog.tasks().filter_map(|(_, entry)| entry.served.as_ref());
-        let (ready, bytes) =
-            served.fold((0, 0), |(count, bytes), served| (count + 1, bytes + served.task.row_bytes()));
-        self.prompts.with_label_values(&["ready"]).set(ready);
-        self.prompts.with_label_values(&["failed"]).set(catalog.tasks().len() as i64 - ready);
-        self.prompt_bytes.set(bytes as i64);
+        self.prompts.look(&service.store);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be written");
@@ -300,25 +274,6 @@ impl engine::Observer for Metrics {
 
     fn dropped(&self, reason: &'static str) {
         self.dropped.with_label_values(&[reason]).inc();
-    }
-}
-
-impl store::Observer for Metrics {
-    fn loaded(&self, _task: &str, elapsed: Duration) {
-        self.prompt_load_seconds.observe(elapsed.as_secs_f64());
-    }
-
-    fn rejected(&self, _task: &str) {
-        self.prompt_rejections.inc();
-    }
-
-    fn removed(&self, task: &str) {
-        self.prompt_removals.inc();
-        self.predictions.forget(task);
-    }
-
-    fn scan_failed(&self) {
-        self.scan_failures.inc();
     }
 }
 

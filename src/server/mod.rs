@@ -4,12 +4,14 @@
 //! within [`Limits`] and drains them. Every error is a problem document ([`Problem`]); every metric is in
 //! [`Metrics`].
 
+mod admin;
 mod app;
 mod body;
 mod completions;
 mod connections;
 mod health;
 mod inference;
+mod lease;
 mod limits;
 mod metrics;
 mod observe;

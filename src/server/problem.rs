@@ -25,8 +25,12 @@ pub enum Code {
     MethodNotAllowed,
     /// The client took too long to send its body.
     BodyTimeout,
-    /// The pinned version is not the one that answers.
+    /// The version is not kept.
+    UnknownVersion,
+    /// The version that is asked for does not answer, or the task was changed at the same moment.
     VersionConflict,
+    /// `If-Match` or `If-None-Match` does not hold.
+    PreconditionFailed,
     /// The body has more bytes than allowed.
     BodyTooLarge,
     /// The call has more inputs than allowed.
@@ -45,8 +49,12 @@ pub enum Code {
     Draining,
     /// The server has not loaded its prompts yet.
     NotReady,
+    /// The place of the prompts cannot be read or written.
+    StoreUnavailable,
     /// The answer was not there in time.
     Deadline,
+    /// There are as many tasks as allowed.
+    StoreFull,
 }
 
 /// An error of a request.
@@ -80,14 +88,16 @@ pub(super) struct ProblemDocument {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedJson,
         Self::BadRequest,
         Self::UnknownTask,
         Self::UnknownRoute,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
+        Self::UnknownVersion,
         Self::VersionConflict,
+        Self::PreconditionFailed,
         Self::BodyTooLarge,
         Self::TooManyInputs,
         Self::UnsupportedMediaType,
@@ -97,7 +107,9 @@ impl Code {
         Self::Internal,
         Self::Draining,
         Self::NotReady,
+        Self::StoreUnavailable,
         Self::Deadline,
+        Self::StoreFull,
     ];
 
     /// Its HTTP status, its stable name, and its title.
@@ -111,7 +123,13 @@ impl Code {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The route has no such method")
             }
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout", "The body came too slowly"),
+            Self::UnknownVersion => (StatusCode::NOT_FOUND, "unknown_version", "There is no such version"),
             Self::VersionConflict => (StatusCode::CONFLICT, "version_conflict", "Another version is active"),
+            Self::PreconditionFailed => (
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                "The task is not as the request expects",
+            ),
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
             Self::TooManyInputs => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs", "The call has too many inputs")
@@ -131,6 +149,12 @@ impl Code {
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "The server is stopping"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "The server is starting"),
+            Self::StoreUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store of the prompts fails")
+            }
+            Self::StoreFull => {
+                (StatusCode::INSUFFICIENT_STORAGE, "store_full", "There are as many tasks as allowed")
+            }
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline", "The answer was not there in time"),
         }
     }
@@ -149,7 +173,8 @@ impl Code {
 
     /// Seconds after which the same request may succeed, for conditions that pass by themselves.
     pub(super) fn retry_after(self) -> Option<&'static str> {
-        matches!(self, Self::Overloaded | Self::Draining | Self::NotReady).then_some("1")
+        matches!(self, Self::Overloaded | Self::Draining | Self::NotReady | Self::StoreUnavailable)
+            .then_some("1")
     }
 }
 

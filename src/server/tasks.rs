@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::lease::{not_loaded, unknown};
 use super::openapi::problems;
 use super::time::rfc3339;
-use super::{Code, Problem, Service, predict};
+use super::{Code, Problem, Service};
 use crate::prompt::OutputSpec;
 use crate::store::{Entry, Served};
 
@@ -91,11 +92,7 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, Problem> {
     let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
     let Some(entry) = service.store.task(&name) else {
-        return Err(if service.store.is_scanned() {
-            predict::unknown(&name)
-        } else {
-            Problem::new(Code::NotReady, format!("the prompts are being loaded, {name:?} not yet"))
-        });
+        return Err(if service.store.is_scanned() { unknown(&name) } else { not_loaded(&name) });
     };
     let mut shown = summary(&name, &entry);
     if let Some(served) = &entry.served {

@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use super::residency::Slot;
+use super::state::KeptVersion;
+use crate::engine::TaskCard;
 
-use crate::engine::ReadyTask;
-
-/// A version of a task that answers requests.
+/// A version of a task that answers requests. Its rows are in memory, or come there on first use.
 #[derive(Debug)]
 pub struct Served {
-    /// The task, ready to answer.
-    pub task: Arc<ReadyTask>,
+    /// The task without its rows.
+    pub task: Arc<TaskCard>,
     /// Size of its file.
     pub file_bytes: u64,
     /// When it began to answer.
     pub since: SystemTime,
+    pub(super) name: Arc<str>,
+    pub(super) slot: Slot,
 }
 
 /// Why a task's newest file does not answer.
@@ -29,6 +30,19 @@ pub struct Failure {
     pub at: SystemTime,
 }
 
+/// Who gets which version of a task, beside the active one.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Versions with a share of the requests in percent; the active version gets the rest.
+    pub traffic: Vec<(Arc<Served>, u8)>,
+    /// The version that is computed beside the one that answers.
+    pub shadow: Option<Arc<Served>>,
+    /// Whether the rows stay in memory.
+    pub pinned: bool,
+    /// Kept versions, the active one first.
+    pub versions: Vec<KeptVersion>,
+}
+
 /// One task: what answers, and what went wrong with a newer file. At least one of them is there.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -36,6 +50,8 @@ pub struct Entry {
     pub served: Option<Arc<Served>>,
     /// Set while the newest file is a rejected one.
     pub failure: Option<Arc<Failure>>,
+    /// The other versions.
+    pub routes: Arc<Routes>,
 }
 
 /// All tasks at one moment.
@@ -45,11 +61,43 @@ pub struct Catalog {
     pub(super) refused: BTreeMap<String, String>,
 }
 
-/// What is served now. Reading takes no lock.
-#[derive(Debug, Default)]
-pub struct Store {
-    catalog: ArcSwap<Catalog>,
-    scanned: AtomicBool,
+/// What a request says about the version that it wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice<'a> {
+    /// This version and no other.
+    pub version: Option<&'a str>,
+    /// Requests with the same key get the same version, as long as the shares stay.
+    pub key: Option<&'a str>,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Every version that can answer, the active one first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Served>> {
+        let routes = &self.routes;
+        self.served.iter().chain(routes.traffic.iter().map(|(served, _)| served)).chain(&routes.shadow)
+    }
+
+    /// A version that can answer.
+    #[must_use]
+    pub fn version(&self, version: &str) -> Option<&Arc<Served>> {
+        self.all().find(|served| served.task.version() == version)
+    }
+
+    /// The version for a request at `point` of the unit interval: the shares lie side by side from 0 on, so that a
+    /// version whose share grows keeps the requests that it has.
+    #[must_use]
+    pub fn at(&self, point: f64) -> Option<&Arc<Served>> {
+        let mut end = 0.0;
+        for (served, percent) in &self.routes.traffic {
+            end += f64::from(*percent) / 100.0;
+            if point < end {
+                return Some(served);
+            }
+        }
+        self.served.as_ref()
+    }
 }
 
 // === impl Catalog ===
@@ -69,35 +117,5 @@ impl Catalog {
     /// Files that cannot name a task, with the reason.
     pub fn refused(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.refused.iter().map(|(file, reason)| (file.as_str(), reason.as_str()))
-    }
-}
-
-// === impl Store ===
-
-impl Store {
-    /// All tasks at this moment.
-    #[must_use]
-    pub fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.load_full()
-    }
-
-    /// A task by name, at this moment.
-    #[must_use]
-    pub fn task(&self, name: &str) -> Option<Entry> {
-        self.catalog.load().task(name).cloned()
-    }
-
-    /// Whether the folder was gone through once, so that a task that is missing here has no file.
-    #[must_use]
-    pub fn is_scanned(&self) -> bool {
-        self.scanned.load(Ordering::Acquire)
-    }
-
-    pub(super) fn publish(&self, catalog: Catalog) {
-        self.catalog.store(Arc::new(catalog));
-    }
-
-    pub(super) fn set_scanned(&self) {
-        self.scanned.store(true, Ordering::Release);
     }
 }

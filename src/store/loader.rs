@@ -1,13 +1,18 @@
 //! From a file to a task that answers: every check before anything is served.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::engine::{Answer, Answers, Engine, EngineError, InputError, ReadyTask, Reply, Request, TaskError};
+use super::listing::{prompt_key, version_key};
+use super::storage::{Storage, StorageError, Tag};
+use crate::engine::{
+    Answer, Answers, Engine, EngineError, InputError, ReadyTask, Reply, Request, TaskCard, TaskError,
+};
+use crate::fingerprint;
 use crate::prompt::{Base, Golden, Limits, PromptError, PromptFile};
 use crate::t5::Config;
 use crate::task::{Tokenizer, TokenizerError};
@@ -18,12 +23,26 @@ pub const GOLDEN_TOLERANCE: f32 = 1e-3;
 /// Golden examples of a file that are replayed; more are ignored.
 pub const MAX_GOLDEN: usize = 64;
 
+/// Objects that are read side by side: a bucket answers each only after a while.
+const READERS: usize = 8;
+
 /// How long to wait for room in a queue that requests fill.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// A kept file is not what it was.
+    #[error("{key} is damaged: its content is version {got}; put the version again")]
+    Damaged {
+        /// The file's key.
+        key: String,
+        /// The version of what it holds.
+        got: String,
+    },
     /// The file is not a usable prompt for this model.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -108,20 +127,33 @@ pub struct Loader {
     pub max_input_tokens: usize,
 }
 
+/// Where a file to load is.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// In the store, as the active version of a task.
+    Active(Arc<str>),
+    /// In the store, as this kept version of a task.
+    Kept(Arc<str>, String),
+    /// Here.
+    Bytes(Arc<[u8]>),
+}
+
 /// A file to load, and the version that is served under its name.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) path: PathBuf,
+    pub(super) source: Source,
     pub(super) served: Option<String>,
 }
 
 /// What came of a file.
 #[derive(Debug)]
-pub(super) enum Loaded {
-    /// It may be served.
-    New(Arc<ReadyTask>),
-    /// It is the version that is served.
-    Same,
+pub(super) struct Loaded {
+    /// What may be served; `None` if it is the version that is served.
+    pub(super) new: Option<Arc<ReadyTask>>,
+    /// Size of the file.
+    pub(super) bytes: u64,
+    /// The tag of what was read, if it came from the store.
+    pub(super) tag: Option<Tag>,
 }
 
 /// A golden example that the engine is computing.
@@ -138,8 +170,21 @@ struct Replay<'a> {
 impl LoadError {
     /// Whether there is no file any more.
     pub(super) fn is_missing_file(&self) -> bool {
-        matches!(self, Self::Prompt(PromptError::Io { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, Self::Storage(error) if error.is_missing())
+    }
+
+    /// Whether the place of the files failed, so that nothing is known about the file.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_outage())
+    }
+}
+
+impl From<StorageError> for LoadError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::TooLarge { bytes, limit, .. } => PromptError::TooLarge { bytes, limit }.into(),
+            error => Self::Storage(error),
+        }
     }
 }
 
@@ -147,16 +192,14 @@ impl LoadError {
 
 impl Loader {
     /// Loads files, their golden examples side by side. `None` if the engine is stopping: nothing is known then.
-    pub(super) fn load(&self, candidates: &[Candidate]) -> Option<Vec<Result<Loaded, LoadError>>> {
-        let mut loaded: Vec<Result<Loaded, LoadError>> =
-            candidates.iter().map(|candidate| self.check(candidate)).collect();
-        let tasks: Vec<Option<Arc<ReadyTask>>> = loaded
-            .iter()
-            .map(|loaded| match loaded {
-                Ok(Loaded::New(task)) => Some(Arc::clone(task)),
-                Ok(Loaded::Same) | Err(_) => None,
-            })
-            .collect();
+    pub(super) fn load(
+        &self,
+        storage: &dyn Storage,
+        candidates: &[Candidate],
+    ) -> Option<Vec<Result<Loaded, LoadError>>> {
+        let mut loaded = self.check_all(storage, candidates);
+        let tasks: Vec<Option<Arc<ReadyTask>>> =
+            loaded.iter().map(|loaded| loaded.as_ref().ok()?.new.clone()).collect();
         let mut running: VecDeque<Replay<'_>> = VecDeque::new();
         let mut fail = |candidate: usize, error| {
             if loaded[candidate].is_ok() {
@@ -194,18 +237,105 @@ impl Loader {
         Some(loaded)
     }
 
-    /// All checks that need no computing.
-    fn check(&self, candidate: &Candidate) -> Result<Loaded, LoadError> {
-        let (file, version) = PromptFile::read(&candidate.path, &self.limits)?;
-        if candidate.served.as_ref() == Some(&version) {
-            return Ok(Loaded::Same);
+    /// The rows of a version that was checked before, for its card. Where its file stands depends on whether it is
+    /// the active one, so both places are looked at.
+    pub(super) fn reload(
+        &self,
+        storage: &dyn Storage,
+        task: &str,
+        card: &Arc<TaskCard>,
+    ) -> Result<ReadyTask, LoadError> {
+        let version = card.version();
+        let mut failed = None;
+        for key in [prompt_key(task), version_key(task, version)] {
+            let read = storage.read(&key, self.limits.bytes).map_err(LoadError::from);
+            match read.and_then(|object| self.check_version(&key, &object.bytes, version)) {
+                Ok(ready) => return Ok(ready.with_card(card)),
+                // an outage tells more than what was found in the other place
+                Err(error) if failed.as_ref().is_none_or(|known: &LoadError| !known.is_outage()) => {
+                    failed = Some(error);
+                }
+                Err(_) => {}
+            }
         }
+        Err(failed.expect("invariant: two places were looked at"))
+    }
+
+    /// All checks that need no computing, of several files side by side.
+    fn check_all(&self, storage: &dyn Storage, candidates: &[Candidate]) -> Vec<Result<Loaded, LoadError>> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            while let Some((i, candidate)) = {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                candidates.get(i).map(|candidate| (i, candidate))
+            } {
+                done.push((i, self.check(storage, candidate)));
+            }
+            done
+        };
+        let mut all: Vec<(usize, Result<Loaded, LoadError>)> = std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..READERS.min(candidates.len())).map(|_| scope.spawn(work)).collect();
+            let mut all = work();
+            for helper in helpers {
+                match helper.join() {
+                    Ok(done) => all.extend(done),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            all
+        });
+        all.sort_unstable_by_key(|&(i, _)| i);
+        all.into_iter().map(|(_, loaded)| loaded).collect()
+    }
+
+    /// All checks that need no computing.
+    fn check(&self, storage: &dyn Storage, candidate: &Candidate) -> Result<Loaded, LoadError> {
+        let read = |key: &str| storage.read(key, self.limits.bytes).map_err(LoadError::from);
+        let (ready, bytes, tag) = match &candidate.source {
+            Source::Active(task) => {
+                let object = read(&prompt_key(task))?;
+                let bytes = object.bytes.len() as u64;
+                let version = fingerprint::of_bytes(&object.bytes);
+                if candidate.served.as_ref() == Some(&version) {
+                    return Ok(Loaded { new: None, bytes, tag: Some(object.tag) });
+                }
+                (self.check_bytes(&object.bytes, version)?, bytes, Some(object.tag))
+            }
+            Source::Kept(task, version) => {
+                let key = version_key(task, version);
+                let object = read(&key)?;
+                let bytes = object.bytes.len() as u64;
+                (self.check_version(&key, &object.bytes, version)?, bytes, Some(object.tag))
+            }
+            Source::Bytes(bytes) => {
+                if bytes.len() as u64 > self.limits.bytes {
+                    let (bytes, limit) = (bytes.len() as u64, self.limits.bytes);
+                    return Err(PromptError::TooLarge { bytes, limit }.into());
+                }
+                (self.check_bytes(bytes, fingerprint::of_bytes(bytes))?, bytes.len() as u64, None)
+            }
+        };
+        Ok(Loaded { new: Some(Arc::new(ready)), bytes, tag })
+    }
+
+    /// Checks bytes that have to be a known version.
+    fn check_version(&self, key: &str, bytes: &[u8], version: &str) -> Result<ReadyTask, LoadError> {
+        let got = fingerprint::of_bytes(bytes);
+        if got != version {
+            return Err(LoadError::Damaged { key: key.to_owned(), got });
+        }
+        self.check_bytes(bytes, got)
+    }
+
+    fn check_bytes(&self, bytes: &[u8], version: String) -> Result<ReadyTask, LoadError> {
+        let file = PromptFile::from_bytes(bytes, &self.limits)?;
         file.verify(&self.base)?;
         let (got, limit) = (file.manifest.task.max_input_tokens, self.max_input_tokens);
         if got > limit {
             return Err(LoadError::InputLimit { got, limit });
         }
-        Ok(Loaded::New(Arc::new(ReadyTask::new(file, version, &self.tokenizer, &self.config)?)))
+        Ok(ReadyTask::new(file, version, &self.tokenizer, &self.config)?)
     }
 
     /// Golden examples in the queue at once: a share of it, so that loading leaves room for requests.

@@ -7,7 +7,7 @@
 
 use super::buckets::{Buckets, Direction};
 use super::{Activation, Checkpoint, Config};
-use crate::graph::{DType, Dim, Graph, Value};
+use crate::graph::{Arithmetic, DType, Dim, Graph, Kernels, Value};
 
 /// Input `[batch, length]` i64: token ids, and prompt rows as `vocab_size + row`.
 pub const IDS: &str = "ids";
@@ -26,7 +26,7 @@ pub const CANDIDATES: &str = "candidates";
 pub const COMPETES: &str = "competes";
 /// Input `[batch, target]` i64: the index of the right answer, or -1 where there is none.
 pub const TARGETS: &str = "targets";
-/// Output and input `[batch, length, d_model]` f32: the encoder's last hidden state.
+/// Output and input `[batch, length, d_model]` in the graph's float type: the encoder's last hidden state.
 pub const ENCODER_HIDDEN: &str = "encoder_hidden";
 /// Output `[batch, target, candidates]` (or `vocab_size`) f32.
 pub const LOGITS: &str = "logits";
@@ -52,7 +52,7 @@ const LENGTH: Dim = Dim::Named("length");
 const TARGET: Dim = Dim::Named("target");
 const PAST: Dim = Dim::Named("past");
 
-/// The answers that a tuning step's loss chooses among.
+/// The answers that a loss chooses among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answers {
     /// The candidate tokens of the task's label trie, as scoring does.
@@ -64,8 +64,8 @@ pub enum Answers {
 /// Encoder and one teacher-forced decoder pass over a tree of label tokens:
 /// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`].
 #[must_use]
-pub fn scoring(checkpoint: &Checkpoint) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn scoring(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
+    let mut t5 = Forward::new(checkpoint, arithmetic);
     let source = t5.embed_source();
     let logits = t5.label_logits(source);
     t5.graph.output(LOGITS, logits);
@@ -74,8 +74,8 @@ pub fn scoring(checkpoint: &Checkpoint) -> Graph {
 
 /// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]) to [`ENCODER_HIDDEN`].
 #[must_use]
-pub fn encoder(checkpoint: &Checkpoint) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn encoder(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
+    let mut t5 = Forward::new(checkpoint, arithmetic);
     let source = t5.embed_source();
     let hidden = t5.encode(source.embedded, source.mask);
     let shape = [BATCH, LENGTH, t5.config.d_model.into()];
@@ -88,18 +88,19 @@ pub fn encoder(checkpoint: &Checkpoint) -> Graph {
 /// ([`ENCODER_HIDDEN`], [`MASK`], [`DECODER_IDS`], [`BIAS_INDEX`], `past.*`) to ([`LOGITS`] over the vocabulary,
 /// `present.*`).
 #[must_use]
-pub fn decoder_step(checkpoint: &Checkpoint) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
+pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
+    let mut t5 = Forward::new(checkpoint, arithmetic);
     let c = t5.config;
     let g = &mut t5.graph;
-    let hidden = g.input(ENCODER_HIDDEN, DType::F32, &[BATCH, LENGTH, c.d_model.into()]);
+    let floats = g.floats();
+    let hidden = g.input(ENCODER_HIDDEN, floats, &[BATCH, LENGTH, c.d_model.into()]);
     let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
     let ids = g.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
     let cache: Vec<[Value; 2]> = (0..c.num_decoder_layers)
         .map(|layer| {
             ["key", "value"].map(|kind| {
                 let shape = [BATCH, c.num_heads.into(), PAST, c.d_kv.into()];
-                g.input(&cache_name("past", layer, kind), DType::F32, &shape)
+                g.input(&cache_name("past", layer, kind), floats, &shape)
             })
         })
         .collect();
@@ -121,36 +122,25 @@ pub fn decoder_step(checkpoint: &Checkpoint) -> Graph {
 /// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
-pub fn tuning(checkpoint: &Checkpoint, answers: Answers) -> Graph {
-    let mut t5 = Forward::new(checkpoint);
-    let source = t5.embed_source();
-    let (logits, size) = match answers {
-        Answers::Candidates => {
-            let logits = t5.label_logits(source);
-            let size = Dim::Named("candidates");
-            let competes = t5.graph.input(COMPETES, DType::F32, &[BATCH, TARGET, size]);
-            (t5.graph.add(logits, competes), size)
-        }
-        Answers::Vocabulary => {
-            let decoded = t5.decode_source(source);
-            (t5.vocabulary_logits(decoded), t5.config.vocab_size.into())
-        }
-    };
+pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
+    let mut t5 = Forward::new(checkpoint, arithmetic);
+    let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
-    let targets = g.input(TARGETS, DType::I64, &[BATCH, TARGET]);
-    let targets = g.reshape(targets, &[BATCH, TARGET, 1.into()]);
-    let hit = g.one_hot(targets, size);
-    let log_p = g.log_softmax(logits);
-    let picked = g.mul(log_p, hit);
-    let total = g.reduce_sum(picked, &[1, 2]);
-    let total = g.reshape(total, &[BATCH]);
-    let minus = g.scalar(-1.0);
-    let loss = g.mul(total, minus);
     let gradient = g.gradient(loss, source.prompt);
     let count = g.input(PROMPT_LENGTH, DType::I64, &[1.into()]);
     let gradient = g.first(gradient, 1, count, Dim::Named("prompt_length"));
+    let gradient = g.cast(gradient, DType::F32);
     g.output(LOSS, loss);
     g.output(PROMPT_GRADIENT, gradient);
+    t5.graph
+}
+
+/// The forward half of [`tuning`]: its inputs but for [`PROMPT_LENGTH`], to [`LOSS`].
+#[must_use]
+pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
+    let mut t5 = Forward::new(checkpoint, arithmetic);
+    let (loss, _) = t5.loss(answers);
+    t5.graph.output(LOSS, loss);
     t5.graph
 }
 
@@ -177,9 +167,9 @@ struct Forward<'a> {
 // === impl Forward ===
 
 impl<'a> Forward<'a> {
-    fn new(checkpoint: &'a Checkpoint) -> Self {
+    fn new(checkpoint: &'a Checkpoint, arithmetic: Arithmetic) -> Self {
         let config = checkpoint.config();
-        Self { graph: Graph::new(), checkpoint, config, buckets: Buckets::new(config) }
+        Self { graph: Graph::new(arithmetic), checkpoint, config, buckets: Buckets::new(config) }
     }
 
     fn embedding(&mut self) -> Value {
@@ -194,6 +184,7 @@ impl<'a> Forward<'a> {
         let ids = g.input(IDS, DType::I64, &[BATCH, LENGTH]);
         let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
         let rows = g.input(PROMPT_ROWS, DType::F32, &[Dim::Named("rows"), d.into()]);
+        let rows = g.cast(rows, g.floats());
         let (first, last, zero) = (g.scalar_i64(v), g.scalar_i64(v - 1), g.scalar_i64(0));
         let is_prompt = g.greater_or_equal(ids, first);
         let is_prompt = g.reshape(is_prompt, &[BATCH, LENGTH, 1.into()]);
@@ -212,7 +203,11 @@ impl<'a> Forward<'a> {
         let position = self.encoder_position_bias();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        let bias = self.graph.add(position, hidden_keys);
+        // standard operators add both once for all layers; a fused softmax reads the two small ones instead
+        let bias = match self.graph.kernels() {
+            Kernels::Standard => (self.graph.add(position, hidden_keys), None),
+            Kernels::Fused => (position, Some(hidden_keys)),
+        };
         let mut x = embedded;
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
@@ -243,7 +238,7 @@ impl<'a> Forward<'a> {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             let past = cache.map(|cache| cache[block]);
             let keys_and_values;
-            (x, keys_and_values) = self.self_attention(x, TARGET, bias, &at(0), past);
+            (x, keys_and_values) = self.self_attention(x, TARGET, (bias, None), &at(0), past);
             present.push(keys_and_values);
             x = self.cross_attention(x, hidden, hidden_keys, &at(1));
             x = self.feed_forward(x, &at(2));
@@ -252,7 +247,7 @@ impl<'a> Forward<'a> {
         if !self.config.scale_decoder_outputs {
             return (x, present);
         }
-        let scale = self.graph.scalar((self.config.d_model as f32).powf(-0.5));
+        let scale = self.graph.scalar_like((self.config.d_model as f32).powf(-0.5), x);
         (self.graph.mul(x, scale), present)
     }
 
@@ -264,6 +259,33 @@ impl<'a> Forward<'a> {
         self.decode(hidden, source.mask, ids, bias_index, None).0
     }
 
+    /// The loss of each example, and what the encoder reads.
+    fn loss(&mut self, answers: Answers) -> (Value, SourceText) {
+        let source = self.embed_source();
+        let (logits, size) = match answers {
+            Answers::Candidates => {
+                let logits = self.label_logits(source);
+                let size = Dim::Named("candidates");
+                let competes = self.graph.input(COMPETES, DType::F32, &[BATCH, TARGET, size]);
+                (self.graph.add(logits, competes), size)
+            }
+            Answers::Vocabulary => {
+                let decoded = self.decode_source(source);
+                (self.vocabulary_logits(decoded), self.config.vocab_size.into())
+            }
+        };
+        let g = &mut self.graph;
+        let targets = g.input(TARGETS, DType::I64, &[BATCH, TARGET]);
+        let targets = g.reshape(targets, &[BATCH, TARGET, 1.into()]);
+        let hit = g.one_hot(targets, size);
+        let log_p = g.log_softmax(logits);
+        let picked = g.mul(log_p, hit);
+        let total = g.reduce_sum(picked, &[1, 2]);
+        let total = g.reshape(total, &[BATCH]);
+        let minus = g.scalar(-1.0);
+        (g.mul(total, minus), source)
+    }
+
     /// Logits of the candidate tokens only: their rows of the output projection are gathered first.
     fn label_logits(&mut self, source: SourceText) -> Value {
         let decoded = self.decode_source(source);
@@ -271,12 +293,14 @@ impl<'a> Forward<'a> {
         let head = self.head();
         let rows = self.graph.gather(head, candidates);
         let logits = self.graph.gemm(decoded, rows, true, None);
+        let logits = self.graph.cast(logits, DType::F32);
         self.graph.reshape(logits, &[BATCH, TARGET, Dim::Named("candidates")])
     }
 
     fn vocabulary_logits(&mut self, decoded: Value) -> Value {
         let head = self.head();
         let logits = self.graph.gemm(decoded, head, true, None);
+        let logits = self.graph.cast(logits, DType::F32);
         self.graph.reshape(logits, &[BATCH, TARGET, self.config.vocab_size.into()])
     }
 
@@ -308,21 +332,21 @@ impl<'a> Forward<'a> {
             }
             Activation::GatedGelu => {
                 let (gate, wide) = (inner("wi_0"), inner("wi_1"));
-                let gate = g.gelu_tanh(gate);
-                g.mul(gate, wide)
+                g.gated_gelu(gate, wide)
             }
         };
         let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
         g.gemm(inner, wo, true, Some(x))
     }
 
-    /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one.
+    /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
+    /// of positions, and of keys that are hidden.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
         x: Value,
         positions: Dim,
-        bias: Value,
+        bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
     ) -> (Value, [Value; 2]) {
@@ -337,8 +361,7 @@ impl<'a> Forward<'a> {
             None => (k, v),
         };
         let scores = g.matmul(q, false, k, true);
-        let scores = g.add(scores, bias);
-        let p = g.softmax(scores);
+        let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
         (self.merge(mixed, positions, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
     }
@@ -395,7 +418,8 @@ impl<'a> Forward<'a> {
         let g = &mut self.graph;
         let (one, far) = (g.scalar(1.0), g.scalar(-HIDDEN_SCORE));
         let shifted = g.sub(mask, one);
-        g.mul(shifted, far)
+        let hidden = g.mul(shifted, far);
+        g.cast(hidden, g.floats())
     }
 
     /// `[1, heads, length, length]`. Beyond the maximal distance all pairs share a bucket, so a small table

@@ -7,6 +7,12 @@ mod answers_reference;
 mod bundled_prompts;
 /// Beam search against Hugging Face transformers; sampling by seed.
 mod decoding_reference;
+/// Several devices behind one queue, simulated.
+mod devices;
+/// Prompts that clients upload, roll back, share out, pin and remove.
+mod lifecycle;
+/// The requests that the documentation shows.
+mod documentation;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.

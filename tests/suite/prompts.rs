@@ -15,7 +15,7 @@ use xprompt::prompt::{
 };
 use xprompt::runtime::Model;
 use xprompt::server::{self, Limits, Metrics, Service};
-use xprompt::store::{Loader, Options, Store, Watcher, Watching};
+use xprompt::store::{self, FolderStorage, Keeper, Keeping, Loader, Options, Storage, Store};
 use xprompt::task::Tokenizer;
 
 use crate::support::nano;
@@ -133,6 +133,8 @@ pub struct Setup {
     pub poll: Duration,
     /// Whether the prompts folder is watched.
     pub watch: bool,
+    pub max_resident_bytes: usize,
+    pub keep_versions: usize,
 }
 
 impl Default for Setup {
@@ -142,8 +144,36 @@ impl Default for Setup {
             limits: Limits::default(),
             poll: Duration::from_millis(10),
             watch: true,
+            max_resident_bytes: usize::MAX,
+            keep_versions: 3,
         }
     }
+}
+
+/// A store on these objects and its keeper.
+pub fn open(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    setup: Setup,
+    observer: Arc<dyn store::Observer>,
+) -> (Arc<Store>, Keeper) {
+    let lab = lab();
+    let loader = Loader {
+        engine,
+        tokenizer: Arc::clone(&lab.tokenizer),
+        config: lab.model.config().clone(),
+        base: lab.base.clone(),
+        limits: prompt::Limits::default(),
+        max_input_tokens: 4096,
+    };
+    let options = Options {
+        poll_interval: setup.poll,
+        max_prompts: 10_000,
+        max_resident_bytes: setup.max_resident_bytes,
+        keep_versions: setup.keep_versions,
+        preload: std::collections::BTreeSet::new(),
+    };
+    store::open(storage, loader, options, observer)
 }
 
 /// A running server with a prompts folder of its own.
@@ -155,7 +185,8 @@ pub struct Server {
     pub client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
-    watching: Option<Watching>,
+    keeping: Option<Keeping>,
+    setup: Setup,
 }
 
 impl Server {
@@ -169,24 +200,19 @@ impl Server {
     }
 
     pub async fn start_on(folder: TempDir, setup: Setup) -> Self {
+        let storage = Arc::new(FolderStorage::new(folder.path()));
+        Self::start_with(folder, storage, setup).await
+    }
+
+    /// Starts on objects that need not be in the folder.
+    pub async fn start_with(folder: TempDir, storage: Arc<dyn Storage>, setup: Setup) -> Self {
         let lab = lab();
         let metrics = Arc::new(Metrics::new());
-        let engine = Arc::new(
-            Engine::start(&lab.model, setup.engine, Arc::clone(&metrics) as Arc<dyn engine::Observer>)
-                .unwrap(),
-        );
-        let store = Arc::new(Store::default());
-        let loader = Loader {
-            engine: Arc::clone(&engine),
-            tokenizer: Arc::clone(&lab.tokenizer),
-            config: lab.model.config().clone(),
-            base: lab.base.clone(),
-            limits: prompt::Limits::default(),
-            max_input_tokens: 4096,
-        };
-        let options =
-            Options { folder: folder.path().into(), poll_interval: setup.poll, max_prompts: 10_000 };
-        let watcher = Watcher::new(Arc::clone(&store), loader, options, Arc::clone(&metrics) as _);
+        let engine_observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;
+        let devices = std::slice::from_ref(&lab.model);
+        let engine = Arc::new(Engine::start(devices, setup.engine, &engine_observer).unwrap());
+        let observer: Arc<dyn store::Observer> = Arc::clone(&metrics) as _;
+        let (store, keeper) = open(Arc::clone(&engine), storage, setup, observer);
         let service = Service::new(
             Arc::clone(&engine),
             Arc::clone(&lab.tokenizer),
@@ -201,13 +227,22 @@ impl Server {
         let serving = tokio::spawn(server::serve(listener, Arc::clone(&service), async {
             drop(stopped.await);
         }));
-        let watching = setup.watch.then(|| watcher.watch().unwrap());
+        // a keeper that does not look is there all the same
+        let keeping = if setup.watch { Some(keeper.keep().unwrap()) } else { None };
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let server = Self { url, folder, store, service, client, stop: Some(stop), serving, watching };
+        let server = Self { url, folder, store, service, client, stop: Some(stop), serving, keeping, setup };
         if setup.watch {
             eventually("the folder is scanned", || server.store.is_scanned()).await;
         }
         server
+    }
+
+    /// The server ended and started again on the same folder.
+    pub async fn restarted(mut self) -> Self {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let setup = self.setup;
+        drop(self);
+        Self::start_on(folder, setup).await
     }
 
     pub fn write(&self, name: &str, prompt: &PromptFile) -> String {
@@ -253,7 +288,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.serving.abort();
         self.service.engine().stop();
-        drop(self.watching.take());
+        drop(self.keeping.take());
     }
 }
 

@@ -148,6 +148,9 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     assert!(line.contains("no/model/config.json"), "{line}");
     let line = fails(command(folder.path()).env("XPROMPT_ONNXRUNTIME", "no/library.so"));
     assert!(line.contains("no/library.so") && line.contains("make setup"), "{line}");
+    let line = fails(command(folder.path()).args(["--device", "cuda:0,cuda:99"]));
+    assert!(line.contains("device cuda:") && line.contains("cannot be used"), "{line}");
+    assert!(line.contains("onnxruntime-gpu") || line.contains("nvidia-smi"), "a remedy: {line}");
     let line = fails(command(folder.path()).args(["--max-queue", "5", "--max-batch", "0"]));
     assert!(line.contains("--max-inputs 128") && line.contains("--max-batch is 0"), "{line}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use xprompt::runtime::{Model, Runtime};
+use xprompt::runtime::{Device, Model, Runtime};
 use xprompt::t5::Checkpoint;
 
 /// The small random models of the reference.
@@ -22,8 +22,13 @@ pub fn runtime() -> Runtime {
     Runtime::start(None, Some(2)).expect("`make test` fetches ONNX Runtime first")
 }
 
+/// Where models compute: on the CPU, unless `XPROMPT_TEST_GPU` has a GPU's number.
+pub fn device() -> Device {
+    std::env::var("XPROMPT_TEST_GPU").map_or(Device::Cpu, |number| Device::Cuda(number.parse().unwrap()))
+}
+
 pub fn model(folder: &Path) -> Model {
-    Model::new(Checkpoint::open(folder).unwrap(), runtime())
+    Model::new(Checkpoint::open(folder).unwrap(), runtime()).on(device())
 }
 
 pub fn nano() -> Model {

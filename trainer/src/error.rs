@@ -115,12 +115,13 @@ impl RunError {
     /// The error as a run says it that is planned like this: with a remedy, if the memory did not suffice.
     #[must_use]
     pub fn under(self, plan: Plan) -> Self {
-        match self {
-            Self::Runtime(RuntimeError::OutOfMemory(reason))
-            | Self::Evaluate(EvaluateError::Runtime(RuntimeError::OutOfMemory(reason))) => {
-                Self::OutOfMemory { reason, mebibytes: plan.mebibytes() }
-            }
-            other => other,
+        let short = match &self {
+            Self::Runtime(error) | Self::Evaluate(EvaluateError::Runtime(error)) => error.out_of_memory(),
+            _ => None,
+        };
+        match short {
+            Some(reason) => Self::OutOfMemory { reason, mebibytes: plan.mebibytes() },
+            None => self,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use xprompt::engine::{Answers, Generator, Scorer, Source};
 use xprompt::runtime::{Model, RuntimeError};
+use xprompt::t5::Config;
 use xprompt::task::{LabelTrie, Tokenizer, TokenizerError};
 
 use crate::example::Example;
+use crate::lanes::Lanes;
 use crate::metric::Prediction;
 use crate::plan::{Keeps, Plan};
 
@@ -39,12 +41,19 @@ pub enum Answer {
     Text(String),
 }
 
-/// Answers jobs side by side. Each graph is loaded when it is first needed.
+/// Answers jobs side by side, over all devices of a setup.
 #[derive(Debug)]
 pub struct Evaluator<'m> {
-    model: &'m Model,
+    config: &'m Config,
     tokenizer: &'m Tokenizer,
     plan: Plan,
+    lanes: Lanes<Engines<'m>>,
+}
+
+/// What a device answers with; each is loaded when it is first needed.
+#[derive(Debug)]
+struct Engines<'m> {
+    model: &'m Model,
     scorer: Option<Scorer>,
     generator: Option<Generator>,
 }
@@ -78,10 +87,15 @@ impl Answer {
 // === impl Evaluator ===
 
 impl<'m> Evaluator<'m> {
-    /// An evaluator of prompts for `model`.
+    /// An evaluator of prompts for a model, given on each device that computes.
+    ///
+    /// # Panics
+    /// If there is no device.
     #[must_use]
-    pub fn new(model: &'m Model, tokenizer: &'m Tokenizer, plan: Plan) -> Self {
-        Self { model, tokenizer, plan, scorer: None, generator: None }
+    pub fn new(devices: &'m [Model], tokenizer: &'m Tokenizer, plan: Plan) -> Self {
+        let engines = |model: &'m Model| (model.device(), Engines { model, scorer: None, generator: None });
+        let lanes = Lanes::new(devices.iter().map(engines));
+        Self { config: devices[0].config(), tokenizer, plan, lanes }
     }
 
     /// The prediction for each example of each job, in order.
@@ -96,11 +110,11 @@ impl<'m> Evaluator<'m> {
     /// The answer to each example of each job, in order. Examples of similar length run together, whatever their job.
     ///
     /// # Errors
-    /// If ONNX Runtime fails or a text cannot be decoded.
+    /// If ONNX Runtime fails, or a text cannot be decoded; with several devices the error names the one.
     pub fn answers(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Vec<Answer>>, EvaluateError> {
         let mut results: Vec<Vec<Option<Answer>>> =
             jobs.iter().map(|job| vec![None; job.examples.len()]).collect();
-        let d_model = self.model.config().d_model;
+        let d_model = self.config.d_model;
         let mut entries: Vec<Entry<'_>> = Vec::new();
         for (number, job) in jobs.iter().enumerate() {
             entries.extend(job.examples.iter().enumerate().map(|(place, example)| Entry {
@@ -112,21 +126,36 @@ impl<'m> Evaluator<'m> {
         }
         let (mut labels, mut texts): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| matches!(entry.answers, Answers::Labels { .. }));
+        let length = |entry: &Entry<'_>| entry.source.length(d_model);
+        let mut runs: Vec<&[Entry<'_>]> = Vec::new();
         for entries in [&mut labels, &mut texts] {
-            entries.sort_by_key(|entry| entry.source.length(d_model));
-            let lengths: Vec<usize> = entries.iter().map(|entry| entry.source.length(d_model)).collect();
-            for run in self.plan.runs(self.model.config(), Keeps::OneLayer, &lengths) {
-                let entries = &entries[run];
-                for (entry, answer) in entries.iter().zip(self.run(entries)?) {
-                    results[entry.job][entry.place] = Some(answer);
-                }
+            entries.sort_by_key(length);
+            let lengths: Vec<usize> = entries.iter().map(length).collect();
+            let cut = self.plan.runs(self.config, Keeps::OneLayer, &lengths);
+            runs.extend(cut.into_iter().map(|run| &entries[run]));
+        }
+        let (several, tokenizer) = (self.lanes.count() > 1, self.tokenizer);
+        let size = |run: &&[Entry<'_>]| run.len() * run.last().map_or(0, length);
+        let done = self.lanes.map(&runs, size, |engines, run| {
+            engines.run(run, tokenizer).map_err(|error| match error {
+                EvaluateError::Runtime(error) if several => error.on(engines.model.device()).into(),
+                other => other,
+            })
+        })?;
+        for (run, answers) in runs.iter().zip(done) {
+            for (entry, answer) in run.iter().zip(answers) {
+                results[entry.job][entry.place] = Some(answer);
             }
         }
         Ok(results.into_iter().map(|job| job.into_iter().flatten().collect()).collect())
     }
+}
 
+// === impl Engines ===
+
+impl Engines<'_> {
     /// Runs entries that all answer with labels, or all with texts.
-    fn run(&mut self, entries: &[Entry<'_>]) -> Result<Vec<Answer>, EvaluateError> {
+    fn run(&mut self, entries: &[Entry<'_>], tokenizer: &Tokenizer) -> Result<Vec<Answer>, EvaluateError> {
         let tries: Vec<(Source<'_>, &LabelTrie)> = entries
             .iter()
             .filter_map(|entry| match entry.answers {
@@ -146,7 +175,7 @@ impl<'m> Evaluator<'m> {
             .collect();
         let sources: Vec<Source<'_>> = entries.iter().map(|entry| entry.source).collect();
         let texts = self.generator()?.generate(&sources, &limits)?;
-        texts.iter().map(|text| Ok(Answer::Text(self.tokenizer.decode(&text.tokens)?))).collect()
+        texts.iter().map(|text| Ok(Answer::Text(tokenizer.decode(&text.tokens)?))).collect()
     }
 
     fn scorer(&mut self) -> Result<&mut Scorer, RuntimeError> {

@@ -17,8 +17,12 @@ use xprompt::runtime::RuntimeError;
 use crate::example::Example;
 use crate::tuner::{Contribution, Tuned, Tuner};
 
-/// Examples that run between two reports of progress.
+/// Examples that run between two reports of progress, each with a gradient.
 const CHUNK: usize = 256;
+
+/// Losses that are computed between two reports of progress: what is left out of a prompt is measured on the same
+/// examples as many times as fit.
+const LOSSES: usize = 2048;
 
 /// Scores over the original tokens and pieces of a prompt: what scores higher is kept longer. What was pruned before
 /// scores 0.
@@ -63,7 +67,8 @@ pub fn importance(
 ) -> Result<Scores, RuntimeError> {
     let mut sums = Sums::new(prompt);
     for chunk in examples.chunks(CHUNK) {
-        for contribution in contributions(prompt.rows(), answers, chunk, tuner)? {
+        let chunk: Vec<Tuned<'_>> = tuned(prompt.rows(), answers, chunk).collect();
+        for contribution in tuner.contributions(&chunk)? {
             sums.add(prompt, &contribution);
         }
         done(chunk.len());
@@ -71,7 +76,8 @@ pub fn importance(
     Ok(sums.mean())
 }
 
-/// Scores by leaving out: for each range of pieces, how much the mean loss rises without them.
+/// Scores by leaving out: for each range of pieces, how much the mean loss rises without them. Without examples nothing
+/// rises.
 ///
 /// # Errors
 /// If ONNX Runtime fails.
@@ -83,40 +89,50 @@ pub fn left_out(
     tuner: &mut Tuner<'_>,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<f32>, RuntimeError> {
-    let mut loss = |prompt: &Prompt| -> Result<f64, RuntimeError> {
-        let mut total = 0.0;
-        for chunk in examples.chunks(CHUNK) {
-            let contributions = contributions(prompt.rows(), answers, chunk, tuner)?;
-            total += contributions.iter().map(|contribution| f64::from(contribution.loss)).sum::<f64>();
-        }
-        Ok(total / examples.len().max(1) as f64)
-    };
-    let whole = loss(prompt)?;
+    if examples.is_empty() {
+        return Ok(vec![0.0; ranges.len()]);
+    }
+    let whole = mean_losses(std::slice::from_ref(prompt), answers, examples, tuner)?;
     let mut rises = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        let mut mask = prompt.piece_mask().to_vec();
-        mask[range.clone()].fill(false);
-        rises.push((loss(&prompt.masked(&mask))? - whole) as f32);
-        done(1);
+    for ranges in ranges.chunks((LOSSES / examples.len().max(1)).max(1)) {
+        let prompts: Vec<Prompt> = ranges.iter().map(|range| without(prompt, range)).collect();
+        let losses = mean_losses(&prompts, answers, examples, tuner)?;
+        rises.extend(losses.iter().map(|loss| (loss - whole[0]) as f32));
+        done(ranges.len());
     }
     Ok(rises)
 }
 
-fn contributions(
-    rows: &[f32],
+fn without(prompt: &Prompt, pieces: &Range<usize>) -> Prompt {
+    let mut mask = prompt.piece_mask().to_vec();
+    mask[pieces.clone()].fill(false);
+    prompt.masked(&mask)
+}
+
+/// The mean loss of the examples with each prompt.
+fn mean_losses(
+    prompts: &[Prompt],
     answers: &Answers,
     examples: &[&Example],
     tuner: &mut Tuner<'_>,
-) -> Result<Vec<Contribution>, RuntimeError> {
-    let tuned: Vec<Tuned<'_>> = examples
-        .iter()
-        .map(|example| Tuned {
-            source: Source { prompt: rows, text: &example.source },
-            target: &example.target,
-            answers,
-        })
-        .collect();
-    tuner.contributions(&tuned)
+) -> Result<Vec<f64>, RuntimeError> {
+    let tuned: Vec<Tuned<'_>> =
+        prompts.iter().flat_map(|prompt| tuned(prompt.rows(), answers, examples)).collect();
+    let losses = tuner.losses(&tuned)?;
+    let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / examples.len() as f64;
+    Ok(losses.chunks_exact(examples.len()).map(mean).collect())
+}
+
+fn tuned<'a>(
+    rows: &'a [f32],
+    answers: &'a Answers,
+    examples: &'a [&Example],
+) -> impl Iterator<Item = Tuned<'a>> {
+    examples.iter().map(move |example| Tuned {
+        source: Source { prompt: rows, text: &example.source },
+        target: &example.target,
+        answers,
+    })
 }
 
 struct Sums {

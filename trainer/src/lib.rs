@@ -10,7 +10,7 @@
 //! | [`superglue`] | the benchmark's files: rows, presets, submissions |
 //! | [`task_file`] | what a task file may say |
 //! | [`data`], [`check`] | files as examples, divided into splits; what is wrong with a task's data and template |
-//! | [`plan`] | how much a run of the model holds |
+//! | [`plan`], [`lanes`] | how much a run of the model holds; runs spread over devices |
 //! | [`tuner`], [`importance`] | losses and prompt gradients of a batch; what each token and piece contributes |
 //! | [`evaluate`] | answers by the engine's own scoring |
 //! | [`setup`], [`initialize`] | the loaded model; where a prompt starts |
@@ -39,6 +39,7 @@ pub mod importance;
 pub mod initialize;
 pub mod inspect;
 pub mod lab;
+pub mod lanes;
 pub mod line;
 pub mod log;
 pub mod method;

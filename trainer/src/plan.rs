@@ -25,6 +25,8 @@ const ENOUGH_GPU: usize = 128 * 1024;
 pub struct Plan {
     bytes: usize,
     enough: usize,
+    /// Devices that runs are spread over.
+    devices: usize,
 }
 
 /// What a graph keeps of each position.
@@ -46,7 +48,13 @@ impl Plan {
             Device::Cpu => (free_memory().map_or(ASSUMED, |free| free / SHARE), ENOUGH),
             Device::Cuda(_) => (GPU, ENOUGH_GPU),
         };
-        Self { bytes: bytes.unwrap_or(usual), enough }
+        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1 }
+    }
+
+    /// The same for runs that are spread over several devices, each with memory of its own.
+    #[must_use]
+    pub fn over(self, devices: usize) -> Self {
+        Self { devices: devices.max(1), ..self }
     }
 
     /// Memory for activations, in MiB.
@@ -55,21 +63,25 @@ impl Plan {
         self.bytes >> 20
     }
 
-    /// Cuts sequences, given by their lengths in ascending order, into runs; each holds at least one.
+    /// Cuts sequences, given by their lengths in ascending order, into runs; each holds at least one. Several devices
+    /// get runs of similar size, where there are enough sequences.
     #[must_use]
     pub fn runs(&self, config: &Config, keeps: Keeps, lengths: &[usize]) -> Vec<Range<usize>> {
-        let mut runs = Vec::new();
-        let mut start = 0;
-        for end in 1..=lengths.len() {
-            let full = lengths
-                .get(end)
-                .is_none_or(|&length| (end + 1 - start) * length > self.positions(config, keeps, length));
-            if full {
-                runs.push(start..end);
-                start = end;
-            }
+        let memory = |length| self.positions(config, keeps, length);
+        let least = cut(lengths, memory);
+        if self.devices == 1 || lengths.is_empty() {
+            return least;
         }
-        runs
+        let count = least.len().next_multiple_of(self.devices);
+        let mut cap = lengths.iter().sum::<usize>().div_ceil(count);
+        loop {
+            let runs = cut(lengths, |length| memory(length).min(cap));
+            // a cap that is too small leaves a rest behind the last full run
+            if runs.len() <= count || runs.len() == lengths.len() {
+                return runs;
+            }
+            cap += cap.div_ceil(32);
+        }
     }
 
     /// Positions that a run of sequences of `length` may hold.
@@ -80,6 +92,19 @@ impl Plan {
         };
         (self.bytes / (layers * bytes_per_layer(config, length)).max(1)).min(self.enough)
     }
+}
+
+/// The fewest runs whose padded positions stay within the limit for their longest sequence.
+fn cut(lengths: &[usize], limit: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for end in 1..=lengths.len() {
+        if lengths.get(end).is_none_or(|&length| (end + 1 - start) * length > limit(length)) {
+            runs.push(start..end);
+            start = end;
+        }
+    }
+    runs
 }
 
 /// Bytes of the activations that an encoder layer keeps of one position for its gradient, in a sequence of `length`:
@@ -108,10 +133,12 @@ mod tests {
             mut lengths in proptest::collection::vec(1usize..2000, 0..100),
             mebibytes in 0usize..4000,
             gpu: bool,
+            devices in 1usize..5,
         ) {
             lengths.sort_unstable();
             let device = if gpu { Device::Cuda(0) } else { Device::Cpu };
-            let runs = Plan::new(device, Some(mebibytes << 20)).runs(&config(), Keeps::AllLayers, &lengths);
+            let plan = Plan::new(device, Some(mebibytes << 20)).over(devices);
+            let runs = plan.runs(&config(), Keeps::AllLayers, &lengths);
             prop_assert!(runs.iter().all(|run| !run.is_empty()));
             prop_assert!(runs.into_iter().flatten().eq(0..lengths.len()));
         }
@@ -141,6 +168,25 @@ mod tests {
         let runs = Plan::new(Device::Cpu, Some(1)).runs(&config(), Keeps::AllLayers, &[5, 5, 7]);
         assert_eq!(runs, [0..1, 1..2, 2..3]);
         assert!(Plan::new(Device::Cpu, None).runs(&config(), Keeps::AllLayers, &[]).is_empty());
+    }
+
+    #[test]
+    fn every_device_gets_a_run_of_similar_size() {
+        let config = config();
+        let lengths: Vec<usize> = (0..32).map(|i| 100 + i / 8).collect();
+        for devices in 1..=8 {
+            let plan = Plan::new(Device::Cuda(0), None).over(devices);
+            let runs = plan.runs(&config, Keeps::AllLayers, &lengths);
+            assert_eq!(runs.len(), devices);
+            let sizes: Vec<usize> = runs.iter().map(ExactSizeIterator::len).collect();
+            let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+            assert!(most - least <= devices, "{sizes:?}");
+        }
+        let plan = Plan::new(Device::Cuda(0), None).over(8);
+        assert_eq!(plan.runs(&config, Keeps::AllLayers, &[5, 6, 7]), [0..1, 1..2, 2..3]);
+        // memory cuts into more runs than there are devices: still as many for each
+        let plan = Plan::new(Device::Cpu, Some(20 << 20)).over(3);
+        assert_eq!(plan.runs(&config, Keeps::AllLayers, &[60; 90]).len() % 3, 0);
     }
 
     #[test]

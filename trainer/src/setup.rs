@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use xprompt::engine::base;
 use xprompt::prompt::Base;
-use xprompt::runtime::{Device, Model, Runtime, RuntimeError};
+use xprompt::runtime::{Device, DeviceChoice, Model, Runtime, RuntimeError};
 use xprompt::t5::{Checkpoint, CheckpointError};
 use xprompt::task::{Tokenizer, TokenizerError};
 
@@ -36,16 +36,20 @@ pub struct Options {
     /// Threads that compute; none: all cores.
     pub threads: Option<usize>,
     /// Where to compute.
-    pub device: Device,
-    /// Bytes that a run may take for activations; none: planned from what is free.
+    pub device: DeviceChoice,
+    /// Bytes that a run may take for activations on a device; none: planned from what is free.
     pub memory: Option<usize>,
 }
 
 /// A frozen T5 with its tokenizer.
 #[derive(Debug)]
 pub struct Setup {
-    /// The model.
+    /// The model, on the first of the devices.
     pub model: Model,
+    /// The same model on each of the devices, the first included.
+    pub lanes: Vec<Model>,
+    /// Why these devices, in words.
+    pub device_reason: String,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// What prompt files are checked against.
@@ -69,26 +73,47 @@ impl Setup {
         let tokenizer = Tokenizer::open(&options.model, config.vocab_size, config.eos_token_id)?;
         let base = base(&checkpoint, &tokenizer);
         let runtime = Runtime::start(options.library.as_deref(), options.threads)?;
-        let model = Model::new(checkpoint, runtime).on(options.device);
-        let plan = Plan::new(options.device, options.memory);
-        Ok(Self { model, tokenizer, base, plan, plan_is_given: options.memory.is_some() })
+        let chosen = options.device.find(&runtime)?;
+        let model = Model::new(checkpoint, runtime).on(chosen.devices[0]);
+        let plan = Plan::new(chosen.devices[0], options.memory);
+        let setup = Self {
+            model,
+            lanes: Vec::new(),
+            device_reason: chosen.reason,
+            tokenizer,
+            base,
+            plan,
+            plan_is_given: options.memory.is_some(),
+        };
+        Ok(setup.over(&chosen.devices))
+    }
+
+    /// The same over other devices; the processor may be named several times, to try what several devices do.
+    ///
+    /// # Panics
+    /// If no device is named.
+    #[must_use]
+    pub fn over(self, devices: &[Device]) -> Self {
+        let lanes: Vec<Model> = devices.iter().map(|&device| self.model.clone().on(device)).collect();
+        Self { model: lanes[0].clone(), plan: self.plan.over(lanes.len()), lanes, ..self }
     }
 
     /// Where it computes, in words.
     #[must_use]
     pub fn device(&self) -> String {
-        format!("{}, {} threads", self.model.device(), self.model.runtime().threads())
+        let names: Vec<String> = self.lanes.iter().map(|model| model.device().to_string()).collect();
+        format!("{}, {} threads", names.join(","), self.model.runtime().threads())
     }
 
     /// A tuner of prompts for the model.
     #[must_use]
     pub fn tuner(&self) -> Tuner<'_> {
-        Tuner::new(&self.model, self.plan)
+        Tuner::new(&self.lanes, self.plan)
     }
 
     /// An evaluator of prompts for the model.
     #[must_use]
     pub fn evaluator(&self) -> Evaluator<'_> {
-        Evaluator::new(&self.model, &self.tokenizer, self.plan)
+        Evaluator::new(&self.lanes, &self.tokenizer, self.plan)
     }
 }

@@ -1,18 +1,19 @@
-//! Losses and prompt gradients of a batch, by the tuning graph.
+//! Losses and prompt gradients of a batch, by the tuning graph; losses alone by its forward half.
 //!
 //! One session serves batches of any shape. Sessions of fixed shapes were measured on a CPU: no faster a step,
 //! but each keeps its own buffers (4.1 GB for twelve lengths of short texts, against 0.7 GB).
 
-use xprompt::engine::{Answers, DecoderBatch, Source, SourceBatch, competing_tokens};
+mod batch;
+
+use xprompt::engine::{Answers, Source};
+use xprompt::graph::{Arithmetic, Graph};
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
-use xprompt::t5::{Buckets, graphs};
-use xprompt::task::LabelTrie;
+use xprompt::t5::{Checkpoint, Config, graphs};
 
 use crate::example::Target;
+use crate::lanes::Lanes;
 use crate::plan::{Keeps, Plan};
-
-/// Takes a candidate out of the running.
-const OUT: f32 = -1e9;
+use batch::Batch;
 
 /// One example of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -34,177 +35,174 @@ pub struct Contribution {
     pub gradient: Vec<f32>,
 }
 
-/// Runs the tuning graphs: one for labels, one for free text, each loaded when it is first needed.
+/// Runs the tuning graphs, over all devices of a setup.
 #[derive(Debug)]
 pub struct Tuner<'m> {
-    model: &'m Model,
+    config: &'m Config,
     plan: Plan,
+    lanes: Lanes<Graphs<'m>>,
+}
+
+/// A device's graphs.
+#[derive(Debug)]
+struct Graphs<'m> {
+    model: &'m Model,
+    tuning: Sessions,
+    loss: Sessions,
+}
+
+/// The sessions of one graph: one for labels, one for free text, each loaded when it is first needed.
+#[derive(Debug)]
+struct Sessions {
+    graph: fn(&Checkpoint, graphs::Answers, Arithmetic) -> Graph,
     labels: Option<Session>,
     text: Option<Session>,
+}
+
+/// Examples that run together.
+struct Run {
+    kind: graphs::Answers,
+    /// Their places.
+    examples: Vec<usize>,
+    /// Positions of the longest.
+    length: usize,
 }
 
 // === impl Tuner ===
 
 impl<'m> Tuner<'m> {
-    /// A tuner of prompts for `model`.
+    /// A tuner of prompts for a model, given on each device that computes.
+    ///
+    /// # Panics
+    /// If there is no device.
     #[must_use]
-    pub fn new(model: &'m Model, plan: Plan) -> Self {
-        Self { model, plan, labels: None, text: None }
+    pub fn new(devices: &'m [Model], plan: Plan) -> Self {
+        let graphs = |model: &'m Model| (model.device(), Graphs::new(model));
+        Self { config: devices[0].config(), plan, lanes: Lanes::new(devices.iter().map(graphs)) }
     }
 
     /// Loss and prompt gradient of each example. Examples do not touch each other, so a batch may mix prompts and
-    /// tasks; one that is too large for the memory is run in parts, examples of similar length together.
+    /// tasks; one that is too large for the memory, or for several devices, is run in parts, examples of similar length
+    /// together.
     ///
     /// # Errors
-    /// If ONNX Runtime fails.
+    /// If ONNX Runtime fails; with several devices the error names the one.
     pub fn contributions(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<Contribution>, RuntimeError> {
-        let d_model = self.model.config().d_model;
-        let length = |i: &usize| examples[*i].source.length(d_model);
-        let mut results: Vec<Option<Contribution>> = vec![None; examples.len()];
+        self.in_runs(Keeps::AllLayers, examples, Graphs::contributions)
+    }
+
+    /// Loss of each example, without the cost of a gradient. Batches are as those of
+    /// [`contributions`](Self::contributions), but larger where memory is short.
+    ///
+    /// # Errors
+    /// As [`contributions`](Self::contributions).
+    pub fn losses(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<f32>, RuntimeError> {
+        self.in_runs(Keeps::OneLayer, examples, Graphs::losses)
+    }
+
+    /// Words about a device that is much slower than the others; once, when it is known.
+    pub fn slow_device(&mut self) -> Option<String> {
+        self.lanes.slow_device()
+    }
+
+    /// Runs examples of the same kind and of similar length together, as many as the plan allows. Results are in the
+    /// order of the examples.
+    fn in_runs<T: Clone + Send>(
+        &mut self,
+        keeps: Keeps,
+        examples: &[Tuned<'_>],
+        work: impl Fn(&mut Graphs<'m>, graphs::Answers, &[Tuned<'_>]) -> Result<Vec<T>, RuntimeError> + Sync,
+    ) -> Result<Vec<T>, RuntimeError> {
+        let length = |i: &usize| examples[*i].source.length(self.config.d_model);
+        let mut runs = Vec::new();
         for kind in [graphs::Answers::Candidates, graphs::Answers::Vocabulary] {
             let mut order: Vec<usize> =
-                (0..examples.len()).filter(|&i| graph_of(examples[i].answers) == kind).collect();
+                (0..examples.len()).filter(|&i| kind_of(examples[i].answers) == kind).collect();
             order.sort_by_key(length);
             let lengths: Vec<usize> = order.iter().map(length).collect();
-            for run in self.plan.runs(self.model.config(), Keeps::AllLayers, &lengths) {
-                let chosen: Vec<Tuned<'_>> = order[run.clone()].iter().map(|&i| examples[i]).collect();
-                for (&i, contribution) in order[run].iter().zip(self.run(kind, &chosen)?) {
-                    results[i] = Some(contribution);
-                }
+            runs.extend(self.plan.runs(self.config, keeps, &lengths).into_iter().map(|run| Run {
+                kind,
+                length: lengths[run.end - 1],
+                examples: order[run].to_vec(),
+            }));
+        }
+        let several = self.lanes.count() > 1;
+        let size = |run: &Run| run.examples.len() * run.length;
+        let done = self.lanes.map(&runs, size, |graphs, run| {
+            let chosen: Vec<Tuned<'_>> = run.examples.iter().map(|&i| examples[i]).collect();
+            let result = work(graphs, run.kind, &chosen);
+            result.map_err(|error| if several { error.on(graphs.model.device()) } else { error })
+        })?;
+        let mut results: Vec<Option<T>> = vec![None; examples.len()];
+        for (run, of_run) in runs.iter().zip(done) {
+            for (&i, result) in run.examples.iter().zip(of_run) {
+                results[i] = Some(result);
             }
         }
         Ok(results.into_iter().flatten().collect())
     }
-
-    fn run(
-        &mut self,
-        kind: graphs::Answers,
-        examples: &[Tuned<'_>],
-    ) -> Result<Vec<Contribution>, RuntimeError> {
-        let model = self.model;
-        let config = model.config();
-        let d = config.d_model;
-        let sources: Vec<Source<'_>> = examples.iter().map(|example| example.source).collect();
-        let source = SourceBatch::new(&sources, config);
-        let ways: Vec<Way<'_>> = examples.iter().map(|example| self.way(example)).collect();
-        let target = ways.iter().map(|way| way.tokens.len()).max().unwrap_or(1);
-        let decoder = DecoderBatch::new(
-            examples.len(),
-            target,
-            Buckets::new(config),
-            |i| ways[i].tokens.iter().copied(),
-            |_, position| position.checked_sub(1),
-        );
-        let candidates = competing_tokens(examples.iter().filter_map(|example| match example.answers {
-            Answers::Labels { trie, .. } => Some(trie),
-            Answers::Text { .. } => None,
-        }));
-        let mut targets = vec![-1; examples.len() * target];
-        let mut competes = vec![OUT; examples.len() * target * candidates.len()];
-        for (i, way) in ways.iter().enumerate() {
-            for (position, answer) in way.answers.iter().enumerate() {
-                let row = i * target + position;
-                let column = |token: u32| candidates.binary_search(&i64::from(token));
-                let Some(token) = *answer else { continue };
-                // for free text the columns are the vocabulary itself
-                targets[row] = column(token).map_or(i64::from(token), |column| column as i64);
-                for &token in way.competitors.get(position).into_iter().flat_map(|tokens| tokens.iter()) {
-                    if let Ok(column) = column(token) {
-                        competes[row * candidates.len() + column] = 0.0;
-                    }
-                }
-            }
-        }
-        let mut inputs = source.inputs();
-        inputs.extend(decoder.inputs());
-        inputs.push((graphs::TARGETS, Input::i64([examples.len(), target], &targets)));
-        inputs.push((graphs::CANDIDATES, Input::i64([candidates.len()], &candidates)));
-        inputs.push((graphs::COMPETES, Input::f32([examples.len(), target, candidates.len()], &competes)));
-        let longest = examples.iter().map(|example| example.source.prompt.len() / d).max().unwrap_or(0);
-        let longest_prompt = [longest as i64];
-        inputs.push((graphs::PROMPT_LENGTH, Input::i64([1], &longest_prompt)));
-        let mut outputs = self.session(kind)?.run(&inputs)?;
-        let losses = outputs.take(graphs::LOSS)?;
-        let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
-        let gradients = gradients.f32s()?;
-        Ok(losses
-            .f32s()?
-            .iter()
-            .zip(&sources)
-            .enumerate()
-            .map(|(i, (&loss, source))| Contribution {
-                loss,
-                gradient: gradients[i * longest * d..][..source.prompt.len()].to_vec(),
-            })
-            .collect())
-    }
-
-    fn session(&mut self, kind: graphs::Answers) -> Result<&mut Session, RuntimeError> {
-        let slot = match kind {
-            graphs::Answers::Candidates => &mut self.labels,
-            graphs::Answers::Vocabulary => &mut self.text,
-        };
-        if slot.is_none() {
-            *slot = Some(self.model.session(&graphs::tuning(self.model.checkpoint(), kind), &[])?);
-        }
-        Ok(slot.as_mut().expect("invariant: the session was loaded above"))
-    }
-
-    fn way<'a>(&self, example: &Tuned<'a>) -> Way<'a> {
-        let start = self.model.config().decoder_start_token_id;
-        match (example.answers, example.target) {
-            (Answers::Labels { trie, .. }, Target::Label(label)) => Way::to_label(trie, *label),
-            (_, Target::Text { tokens, .. }) => Way::along(start, tokens),
-            (Answers::Text { .. }, Target::Label(_)) => {
-                unreachable!("the reader gives free-text tasks text targets")
-            }
-        }
-    }
 }
 
-fn graph_of(answers: &Answers) -> graphs::Answers {
+fn kind_of(answers: &Answers) -> graphs::Answers {
     match answers {
         Answers::Labels { .. } => graphs::Answers::Candidates,
         Answers::Text { .. } => graphs::Answers::Vocabulary,
     }
 }
 
-/// The decoder positions that lead to a target.
-struct Way<'a> {
-    tokens: Vec<u32>,
-    /// The right token behind each position; none where there is no choice.
-    answers: Vec<Option<u32>>,
-    competitors: Vec<&'a [u32]>,
-}
+// === impl Graphs ===
 
-// === impl Way ===
-
-impl<'a> Way<'a> {
-    /// From the root of a label trie to the label's last decision.
-    fn to_label(trie: &'a LabelTrie, label: usize) -> Self {
-        let decisions = trie.decisions(label);
-        let last = decisions.last().map_or(0, |decision| decision.position);
-        let mut path: Vec<usize> = std::iter::successors(Some(last), |&at| trie.parent(at)).collect();
-        path.reverse();
-        let all: Vec<u32> = trie.tokens().collect();
-        let answer = |at: &usize| {
-            let decision = decisions.iter().find(|decision| decision.position == *at)?;
-            Some(trie.candidates()[*at][decision.candidate])
-        };
-        Self {
-            tokens: path.iter().map(|&at| all[at]).collect(),
-            answers: path.iter().map(answer).collect(),
-            competitors: path.iter().map(|&at| trie.candidates()[at].as_slice()).collect(),
-        }
+impl<'m> Graphs<'m> {
+    fn new(model: &'m Model) -> Self {
+        Self { model, tuning: Sessions::new(graphs::tuning), loss: Sessions::new(graphs::loss) }
     }
 
-    /// Along a text, where the whole vocabulary competes.
-    fn along(start: u32, tokens: &[u32]) -> Self {
-        let shifted = std::iter::once(start).chain(tokens.iter().copied()).take(tokens.len());
-        Self {
-            tokens: shifted.collect(),
-            answers: tokens.iter().copied().map(Some).collect(),
-            competitors: Vec::new(),
+    fn contributions(
+        &mut self,
+        kind: graphs::Answers,
+        examples: &[Tuned<'_>],
+    ) -> Result<Vec<Contribution>, RuntimeError> {
+        let config = self.model.config();
+        let d = config.d_model;
+        let batch = Batch::new(examples, config);
+        let longest = examples.iter().map(|example| example.source.prompt.len() / d).max().unwrap_or(0);
+        let longest_prompt = [longest as i64];
+        let mut inputs = batch.inputs();
+        inputs.push((graphs::PROMPT_LENGTH, Input::i64([1], &longest_prompt)));
+        let mut outputs = self.tuning.of(kind, self.model)?.run(&inputs)?;
+        let losses = outputs.take(graphs::LOSS)?;
+        let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
+        let gradients = gradients.f32s()?;
+        let each = losses.f32s()?.iter().zip(examples).enumerate();
+        let contribution = |(i, (&loss, example)): (usize, (&f32, &Tuned<'_>))| Contribution {
+            loss,
+            gradient: gradients[i * longest * d..][..example.source.prompt.len()].to_vec(),
+        };
+        Ok(each.map(contribution).collect())
+    }
+
+    fn losses(&mut self, kind: graphs::Answers, examples: &[Tuned<'_>]) -> Result<Vec<f32>, RuntimeError> {
+        let batch = Batch::new(examples, self.model.config());
+        let losses = self.loss.of(kind, self.model)?.run(&batch.inputs())?.take(graphs::LOSS)?;
+        Ok(losses.f32s()?.to_vec())
+    }
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    fn new(graph: fn(&Checkpoint, graphs::Answers, Arithmetic) -> Graph) -> Self {
+        Self { graph, labels: None, text: None }
+    }
+
+    fn of(&mut self, kind: graphs::Answers, model: &Model) -> Result<&mut Session, RuntimeError> {
+        let slot = match kind {
+            graphs::Answers::Candidates => &mut self.labels,
+            graphs::Answers::Vocabulary => &mut self.text,
+        };
+        if slot.is_none() {
+            *slot = Some(model.session(&(self.graph)(model.checkpoint(), kind, model.arithmetic()), &[])?);
         }
+        Ok(slot.as_mut().expect("invariant: the session was loaded above"))
     }
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use xprompt::engine::{Answers, Scorer, Source};
 use xprompt::prompt::{Label, OutputSpec, Prompt};
+use xprompt::runtime::Device;
 use xprompt_trainer::example::{Example, Target};
-use xprompt_trainer::importance::importance;
+use xprompt_trainer::importance::{importance, left_out};
+use xprompt_trainer::plan::Plan;
 use xprompt_trainer::setup::{Options, Setup};
-use xprompt_trainer::tuner::Tuned;
+use xprompt_trainer::tuner::{Tuned, Tuner};
 
 const WORDS: [&str; 4] = ["sport", "business", "business news", "business news today"];
 const TEXTS: [&str; 3] = ["shares fell on monday", "a late goal won the cup for the visitors", "x"];
@@ -33,6 +35,30 @@ fn answers(setup: &Setup) -> Answers {
 fn rows(setup: &Setup, ids: std::ops::Range<usize>) -> Vec<f32> {
     let checkpoint = setup.model.checkpoint();
     ids.flat_map(|id| checkpoint.row(checkpoint.embedding(), id)).collect()
+}
+
+fn examples(setup: &Setup) -> Vec<Example> {
+    let example = |(i, text): (usize, &&str)| Example {
+        input: serde_json::Map::new(),
+        source: setup.tokenizer.source(text).unwrap(),
+        target: Target::Label(i),
+        accepted: Vec::new(),
+        group: None,
+    };
+    TEXTS.iter().enumerate().map(example).collect()
+}
+
+fn tuned<'a>(prompt: &'a [f32], examples: &'a [Example], answers: &'a Answers) -> Vec<Tuned<'a>> {
+    let tuned = |example: &'a Example| Tuned {
+        source: Source { prompt, text: &example.source },
+        target: &example.target,
+        answers,
+    };
+    examples.iter().map(tuned).collect()
+}
+
+fn close(want: f32, got: f32) -> bool {
+    (want - got).abs() < 1e-4 * (1.0 + want.abs())
 }
 
 /// The loss that tuning lowers is the negative log of the probability that serving answers with, for labels of
@@ -72,17 +98,7 @@ fn importance_is_the_mean_absolute_derivative_of_the_loss_by_the_mask() {
     let answers = answers(&setup);
     let mut tuner = setup.tuner();
     let prompt = Prompt::dense(256, 16, rows(&setup, 200..204));
-    let examples: Vec<Example> = TEXTS
-        .iter()
-        .enumerate()
-        .map(|(i, text)| Example {
-            input: serde_json::Map::new(),
-            source: setup.tokenizer.source(text).unwrap(),
-            target: Target::Label(i),
-            accepted: Vec::new(),
-            group: None,
-        })
-        .collect();
+    let examples = examples(&setup);
     let chosen: Vec<&Example> = examples.iter().collect();
     let got = importance(&prompt, &answers, &chosen, &mut tuner, |_| {}).unwrap();
 
@@ -91,14 +107,7 @@ fn importance_is_the_mean_absolute_derivative_of_the_loss_by_the_mask() {
         let mut loss = |mask: f32| -> Vec<f32> {
             let mut rows = prompt.rows().to_vec();
             rows[range.clone()].iter_mut().for_each(|x| *x *= mask);
-            let tuned: Vec<Tuned<'_>> = examples
-                .iter()
-                .map(|e| Tuned {
-                    source: Source { prompt: &rows, text: &e.source },
-                    target: &e.target,
-                    answers: &answers,
-                })
-                .collect();
+            let tuned = tuned(&rows, &examples, &answers);
             tuner.contributions(&tuned).unwrap().iter().map(|c| c.loss).collect()
         };
         let (above, below) = (loss(1.0 + step), loss(1.0 - step));
@@ -120,5 +129,64 @@ fn importance_is_the_mean_absolute_derivative_of_the_loss_by_the_mask() {
         let (absolute, signed) = derivative(piece * 16..(piece + 1) * 16);
         close(absolute, got.absolute.pieces[piece], "piece");
         close(signed, got.signed.pieces[piece], "piece, signed");
+    }
+}
+
+/// Labels and free text, prompts of several lengths, each example alone and all together.
+#[test]
+fn losses_without_gradients_are_those_of_tuning_in_any_batch() {
+    let setup = setup();
+    let labels = answers(&setup);
+    let text = Answers::Text { max_new_tokens: 4 };
+    let said = Target::Text { tokens: setup.tokenizer.source("business news").unwrap(), text: String::new() };
+    let prompts = [rows(&setup, 200..205), rows(&setup, 300..301), Vec::new()];
+    let sources = TEXTS.map(|text| setup.tokenizer.source(text).unwrap());
+    let label = Target::Label(2);
+    let mut examples = Vec::new();
+    for prompt in &prompts {
+        for text_ids in &sources {
+            let source = Source { prompt, text: text_ids };
+            examples.push(Tuned { source, target: &label, answers: &labels });
+            examples.push(Tuned { source, target: &said, answers: &text });
+        }
+    }
+    let tuned = setup.tuner().contributions(&examples).unwrap();
+    for bytes in [1, 1 << 20, 1 << 30] {
+        let mut tuner = Tuner::new(std::slice::from_ref(&setup.model), Plan::new(Device::Cpu, Some(bytes)));
+        let losses = tuner.losses(&examples).unwrap();
+        assert_eq!(losses.len(), examples.len());
+        for (tuned, loss) in tuned.iter().zip(losses) {
+            assert!(close(tuned.loss, loss), "{loss} against {}", tuned.loss);
+        }
+    }
+}
+
+/// What is left out of a prompt is gone: a piece is zeros, a token is not in the sequence.
+#[test]
+fn a_left_out_score_is_the_rise_of_the_mean_loss_in_any_batch() {
+    let setup = setup();
+    let answers = answers(&setup);
+    let prompt = Prompt::dense(256, 16, rows(&setup, 200..204));
+    let examples = examples(&setup);
+    let chosen: Vec<&Example> = examples.iter().collect();
+    let mut tuner = setup.tuner();
+    let mut loss = |rows: &[f32]| -> f32 {
+        let tuned = tuned(rows, &examples, &answers);
+        let losses = tuner.contributions(&tuned).unwrap().into_iter().map(|contribution| contribution.loss);
+        losses.sum::<f32>() / examples.len() as f32
+    };
+    let whole = loss(prompt.rows());
+    let piece = 37;
+    let mut zeroed = prompt.rows().to_vec();
+    zeroed[piece * 16..(piece + 1) * 16].fill(0.0);
+    let without_token = [&prompt.rows()[..256], &prompt.rows()[512..]].concat();
+    let want = [loss(&zeroed) - whole, loss(&without_token) - whole];
+    let ranges = [piece..piece + 1, 16..32];
+    for bytes in [1, 1 << 30] {
+        let mut tuner = Tuner::new(std::slice::from_ref(&setup.model), Plan::new(Device::Cpu, Some(bytes)));
+        let mut done = 0;
+        let rises = left_out(&prompt, &answers, &chosen, &ranges, &mut tuner, |n| done += n).unwrap();
+        assert_eq!(done, ranges.len());
+        assert!(want.iter().zip(&rises).all(|(&want, &got)| close(want, got)), "{rises:?} against {want:?}");
     }
 }

@@ -246,8 +246,9 @@ fn a_device_that_cannot_be_used_is_an_error_and_never_a_silent_fallback() {
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("device cuda:99 cannot be used"), "{error}");
+    assert!(error.contains("onnxruntime-gpu") || error.contains("nvidia-smi"), "a remedy: {error}");
     let error = text(&trainer(&["run", task.to_str().unwrap(), "--out", "x", "--device", "gpu"]).stderr);
-    assert!(error.contains("name cpu, cuda, or cuda:N"), "{error}");
+    assert!(error.contains("name auto, cpu, cuda (the first GPU), cuda:N"), "{error}");
 }
 
 #[test]

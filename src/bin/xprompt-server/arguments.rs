@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
+use xprompt::runtime::DeviceChoice;
 use xprompt::{engine, prompt, server, store};
 
 /// Serves many text tasks on one frozen T5: each task is a pruned soft prompt (an XPrompt) in a folder.
@@ -19,10 +20,11 @@ pub(crate) struct Arguments {
     #[arg(help_heading = "What to serve")]
     pub(crate) model: PathBuf,
 
-    /// Folder of the prompts; it is watched for created, replaced and removed files
+    /// Folder of the prompts, or a bucket as s3://BUCKET/PREFIX (settings by the variables AWS_…); it is watched
+    /// for created, replaced and removed files
     #[arg(long, env = "XPROMPT_PROMPTS", value_name = "DIR", default_value = "prompts")]
     #[arg(help_heading = "What to serve")]
-    pub(crate) prompts: PathBuf,
+    pub(crate) prompts: String,
 
     /// Address to listen on; port 0 takes a free one, which the log names
     #[arg(long, env = "XPROMPT_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
@@ -32,6 +34,11 @@ pub(crate) struct Arguments {
     /// ONNX Runtime's library; without it ORT_DYLIB_PATH, then beside the program, then where `make setup` put it
     #[arg(long, env = "XPROMPT_ONNXRUNTIME", value_name = "FILE", help_heading = "Computing")]
     pub(crate) onnxruntime: Option<PathBuf>,
+
+    /// Where to compute: auto (the first GPU if one can be used, else cpu), cpu, cuda:N for the GPU with number N,
+    /// several as cuda:0,cuda:1, or cuda:all
+    #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Computing")]
+    pub(crate) device: DeviceChoice,
 
     /// Threads that compute; default: one for each core
     #[arg(long, env = "XPROMPT_THREADS", value_name = "COUNT", help_heading = "Computing")]
@@ -92,7 +99,7 @@ pub(crate) struct Arguments {
     #[arg(value_parser = duration, help_heading = "Limits of calls")]
     pub(crate) drain_timeout: Duration,
 
-    /// Pause between two looks at the prompts folder
+    /// Pause between two looks at the prompts; it grows up to 30s while looks fail
     #[arg(long, env = "XPROMPT_POLL_INTERVAL", value_name = "TIME", default_value = "500ms")]
     #[arg(value_parser = duration, help_heading = "Prompts")]
     pub(crate) poll_interval: Duration,
@@ -101,6 +108,26 @@ pub(crate) struct Arguments {
     #[arg(long, env = "XPROMPT_MAX_PROMPTS", value_name = "COUNT", default_value_t = 20_000)]
     #[arg(help_heading = "Prompts")]
     pub(crate) max_prompts: usize,
+
+    /// Bytes of prompt rows in memory; others are read on first use, and the ones used last stay
+    #[arg(long, env = "XPROMPT_MAX_RESIDENT_BYTES", value_name = "BYTES", default_value_t = 1 << 30)]
+    #[arg(help_heading = "Prompts")]
+    pub(crate) max_resident_bytes: usize,
+
+    /// Earlier versions of a task that are kept for a rollback
+    #[arg(long, env = "XPROMPT_KEEP_VERSIONS", value_name = "COUNT", default_value_t = 5)]
+    #[arg(help_heading = "Prompts")]
+    pub(crate) keep_versions: usize,
+
+    /// Tasks that are loaded first and stay in memory; the server is ready when they are
+    #[arg(long, env = "XPROMPT_PRELOAD", value_name = "TASK,…", value_delimiter = ',')]
+    #[arg(help_heading = "Prompts")]
+    pub(crate) preload: Vec<String>,
+
+    /// For one request to a bucket
+    #[arg(long, env = "XPROMPT_STORE_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = duration, help_heading = "Prompts")]
+    pub(crate) store_timeout: Duration,
 
     /// Bytes of a prompt file
     #[arg(long, env = "XPROMPT_MAX_PROMPT_BYTES", value_name = "BYTES", default_value_t = prompt().bytes)]
@@ -152,6 +179,7 @@ impl Arguments {
             ("--max-connections", self.max_connections),
             ("--max-prompts", self.max_prompts),
             ("--max-input-tokens", self.max_input_tokens),
+            ("--keep-versions", self.keep_versions),
         ];
         let mut problems: Vec<String> = positive
             .iter()
@@ -162,6 +190,7 @@ impl Arguments {
             ("--request-timeout", self.request_timeout),
             ("--read-timeout", self.read_timeout),
             ("--poll-interval", self.poll_interval),
+            ("--store-timeout", self.store_timeout),
         ];
         problems.extend(
             times
@@ -196,9 +225,11 @@ impl Arguments {
 
     pub(crate) fn store_options(&self) -> store::Options {
         store::Options {
-            folder: self.prompts.clone(),
             poll_interval: self.poll_interval,
             max_prompts: self.max_prompts,
+            max_resident_bytes: self.max_resident_bytes,
+            keep_versions: self.keep_versions,
+            preload: self.preload.iter().cloned().collect(),
         }
     }
 

@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use xprompt::engine::{self, Engine};
 use xprompt::runtime::{Model, Runtime};
 use xprompt::server::{self, Metrics, Service};
-use xprompt::store::{self, Loader, Store, Watcher, Watching};
+use xprompt::store::{self, FolderStorage, Keeping, Loader, S3Storage, Storage};
 use xprompt::t5::Checkpoint;
 use xprompt::task::Tokenizer;
 
 use self::arguments::{Arguments, LogFormat};
 
-/// Threads that cut long inputs into tokens.
-const BLOCKING_THREADS: usize = 4;
+/// Threads that cut long inputs into tokens, and four that read prompts.
+const BLOCKING_THREADS: usize = 8;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -57,55 +57,64 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // what is quick to check comes before the model
     let signals = stop_signals().context("signals cannot be received")?;
-    let folder = &arguments.prompts;
-    std::fs::read_dir(folder).with_context(|| {
-        format!(
-            "the prompts folder {} cannot be read; create it, or name another with --prompts",
-            folder.display()
-        )
-    })?;
+    let storage = storage(arguments)?;
     let listener = TcpListener::bind(&arguments.listen).await.with_context(|| {
         format!("cannot listen on {}; free it, or choose another with --listen", arguments.listen)
     })?;
     let address = listener.local_addr().context("the listening address is not known")?;
 
-    let (service, watching) = start(arguments)?;
-    tracing::info!(%address, prompts = %folder.display(), "listening");
+    let (service, keeping) = start(arguments, storage)?;
+    tracing::info!(%address, prompts = arguments.prompts, "listening");
     let engine = Arc::clone(service.engine());
     tokio::select! {
         () = server::serve(listener, service, signalled(signals.clone(), 1)) => {}
         () = signalled(signals, 2) => anyhow::bail!("stopped by a second signal before the calls in flight were answered"),
     }
-    // the engine goes first: the watcher may be waiting for it
+    // the engine goes first: the keeper may be waiting for it
     engine.stop();
-    watching.stop();
+    keeping.stop();
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Where the prompts are. A folder has to be there; a bucket may come later.
+fn storage(arguments: &Arguments) -> anyhow::Result<Arc<dyn Storage>> {
+    let prompts = &arguments.prompts;
+    if S3Storage::is_address(prompts) {
+        return Ok(Arc::new(S3Storage::from_env(prompts, arguments.store_timeout)?));
+    }
+    std::fs::read_dir(prompts).with_context(|| {
+        format!("the prompts folder {prompts} cannot be read; create it, or name another with --prompts")
+    })?;
+    Ok(Arc::new(FolderStorage::new(prompts)))
+}
+
 /// Loads everything and starts to watch the prompts.
-fn start(arguments: &Arguments) -> anyhow::Result<(Arc<Service>, Watching)> {
+fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Arc<Service>, Keeping)> {
     let checkpoint = Checkpoint::open(&arguments.model)
         .with_context(|| format!("the model in {} cannot be used", arguments.model.display()))?;
     let config = checkpoint.config().clone();
     let tokenizer = Tokenizer::open(&arguments.model, config.vocab_size, config.eos_token_id)?;
     let base = engine::base(&checkpoint, &tokenizer);
     let runtime = Runtime::start(arguments.onnxruntime.as_deref(), arguments.threads)?;
+    let chosen = arguments.device.find(&runtime)?;
+    tracing::info!(device = chosen.names(), reason = chosen.reason, "the device was chosen");
     let model = Model::new(checkpoint, runtime.clone());
+    let lanes: Vec<Model> = chosen.devices.iter().map(|&device| model.clone().on(device)).collect();
     let metrics = Arc::new(Metrics::new());
     let observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;
-    let engine = Arc::new(Engine::start(&model, arguments.engine_options(), observer)?);
+    let engine = Arc::new(Engine::start(&lanes, arguments.engine_options(), &observer)?);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         model = base.model.name,
         fingerprint = base.model.fingerprint,
         onnxruntime = %runtime.library().display(),
+        device = chosen.names(),
         threads = runtime.threads(),
         "the model computes"
     );
 
     let tokenizer = Arc::new(tokenizer);
-    let store = Arc::new(Store::default());
     let loader = Loader {
         engine: Arc::clone(&engine),
         tokenizer: Arc::clone(&tokenizer),
@@ -115,10 +124,10 @@ fn start(arguments: &Arguments) -> anyhow::Result<(Arc<Service>, Watching)> {
         max_input_tokens: arguments.max_input_tokens,
     };
     let observer: Arc<dyn store::Observer> = Arc::clone(&metrics) as _;
-    let watcher = Watcher::new(Arc::clone(&store), loader, arguments.store_options(), observer);
-    let watching = watcher.watch().context("the system starts no thread for the prompts")?;
+    let (store, keeper) = store::open(storage, loader, arguments.store_options(), observer);
+    let keeping = keeper.keep().context("the system starts no thread for the prompts")?;
     let service = Service::new(engine, tokenizer, store, metrics, arguments.limits());
-    Ok((Arc::new(service), watching))
+    Ok((Arc::new(service), keeping))
 }
 
 fn start_log(arguments: &Arguments) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::CompletionError;
-use crate::engine::{Answers, ReadyTask};
+use crate::engine::{Answers, TaskCard};
 use crate::server::inference::{Ask, Options, too_many};
 use crate::server::{Code, Problem};
 
@@ -103,7 +103,7 @@ impl CompletionCall {
     }
 
     /// Checks the call against the task that answers it.
-    pub(super) fn check(self, task: &ReadyTask, max_inputs: usize) -> Result<Call, CompletionError> {
+    pub(super) fn check(self, task: &TaskCard, max_inputs: usize) -> Result<Call, CompletionError> {
         let Answers::Text { max_new_tokens: most } = *task.answers() else {
             let detail = format!(
                 "{:?} is a task with labels; POST /tasks/{}/predict answers it",

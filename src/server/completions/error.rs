@@ -13,7 +13,7 @@ use crate::server::{Code, Problem};
 errors_as!(
     Errors, "application/json", "CompletionErrorBody":
     MalformedJson, BadRequest, UnknownTask, BodyTimeout, BodyTooLarge, TooManyInputs,
-    UnsupportedMediaType, BadInput, BadPrompt, Overloaded, Draining, NotReady, Deadline,
+    UnsupportedMediaType, BadInput, BadPrompt, Overloaded, Draining, NotReady, StoreUnavailable, Deadline,
 );
 
 /// An error, and which parameter it is about.

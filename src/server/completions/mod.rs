@@ -17,7 +17,8 @@ use self::answer::Writer;
 pub(super) use self::call::CompletionCall;
 pub(super) use self::error::CompletionErrorBody;
 use self::error::{CompletionError, Errors};
-use super::inference::{Encoded, Following, Run, active, enter};
+use super::inference::{Encoded, Following, Run, enter};
+use super::lease::lease;
 use super::{Code, Problem, Service, body};
 
 /// Completes prompts.
@@ -52,7 +53,7 @@ pub(super) async fn complete(
     let body = body::read(body, service.limits.body_bytes, service.limits.read_time).await?;
     let call = CompletionCall::parse(&body)?;
     let name = call.model.clone();
-    let task = active(&service, &name)?;
+    let task = lease(&service, &name, None, &headers).await?;
     let call = call.check(&task, service.limits.inputs)?;
     let run = Run { service, name, task, ask: call.ask, truncate: call.truncate, deadline };
     let encoded = run.encode(call.prompts, body.len()).await?;

@@ -1,13 +1,11 @@
 //! What a call gets.
 
-use std::sync::Arc;
-
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::labels::Scored;
-use crate::engine::ReadyTask;
+use crate::engine::TaskCard;
 use crate::server::Problem;
 use crate::server::problem::ProblemDocument;
 
@@ -93,7 +91,7 @@ pub(in crate::server) struct Scores(Vec<(String, f32)>);
 // === impl Answered ===
 
 impl Answered {
-    pub(in crate::server) fn new(task: String, ready: &Arc<ReadyTask>, seed: Option<u64>) -> Self {
+    pub(in crate::server) fn new(task: String, ready: &TaskCard, seed: Option<u64>) -> Self {
         Self {
             task,
             version: ready.version().to_owned(),
@@ -108,7 +106,7 @@ impl Answered {
 
 impl Usage {
     /// Adds what an input took.
-    pub(in crate::server) fn count(&mut self, input: usize, output: usize, task: &ReadyTask) {
+    pub(in crate::server) fn count(&mut self, input: usize, output: usize, task: &TaskCard) {
         self.input_tokens += input;
         self.prompt_tokens += task.kept_tokens();
         self.output_tokens += output;
@@ -121,6 +119,15 @@ impl Prediction {
     pub(super) fn of_labels(scored: Scored, truncated: bool) -> Self {
         let Scored { label, score, scores } = scored;
         Self::Label { abstained: label.is_none(), label, score, scores: Scores(scores), truncated }
+    }
+
+    /// The label or the text, nothing where the task abstains; `None` of an input that could not be answered.
+    pub(super) fn said(&self) -> Option<String> {
+        match self {
+            Self::Label { label, .. } => Some(label.clone().unwrap_or_default()),
+            Self::Text { text, .. } => Some(text.clone()),
+            Self::Failed { .. } => None,
+        }
     }
 }
 

@@ -114,7 +114,9 @@ impl Text {
             let certain = certain(&text, &self.stop);
             self.tell(&text[..certain], &tell);
         }
-        let Answer::Text(generated) = self.run.wait(waiting).await?.answer else {
+        let reply = self.run.wait(waiting).await?;
+        self.run.observe(&reply);
+        let Answer::Text(generated) = reply.answer else {
             return Err(Problem::new(Code::Internal, "the engine scored labels of a free-text task"));
         };
         self.ids = generated.tokens;

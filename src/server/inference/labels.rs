@@ -1,7 +1,7 @@
 //! From a task's label probabilities to what a call asked of them.
 
 use super::options::LabelOptions;
-use crate::engine::{Answers, ReadyTask};
+use crate::engine::{Answers, TaskCard};
 use crate::task::{calibrate, normalize_lengths};
 
 /// Labels with their scores.
@@ -17,7 +17,7 @@ pub(super) struct Scored {
 
 /// Probabilities in the order of the task, evened out and calibrated as asked for. What the prior went through is
 /// what the scores go through before they are divided by it.
-pub(super) fn adjusted(mut scores: Vec<f32>, task: &ReadyTask, options: &LabelOptions) -> Vec<f32> {
+pub(super) fn adjusted(mut scores: Vec<f32>, task: &TaskCard, options: &LabelOptions) -> Vec<f32> {
     let Answers::Labels { trie, .. } = task.answers() else { return scores };
     if options.normalize {
         normalize_lengths(&mut scores, trie);
@@ -35,7 +35,7 @@ pub(super) fn adjusted(mut scores: Vec<f32>, task: &ReadyTask, options: &LabelOp
 }
 
 /// Names adjusted probabilities, the highest first, and chooses or abstains.
-pub(super) fn scored(scores: Vec<f32>, task: &ReadyTask, options: &LabelOptions) -> Scored {
+pub(super) fn scored(scores: Vec<f32>, task: &TaskCard, options: &LabelOptions) -> Scored {
     let Answers::Labels { names, .. } = task.answers() else {
         return Scored { label: None, score: 0.0, scores: Vec::new() };
     };

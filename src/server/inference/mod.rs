@@ -6,9 +6,11 @@ mod labels;
 mod options;
 mod resolve;
 mod run;
+mod shadow;
 
 pub(super) use answer::{Answered, FinishReason, Prediction, Usage};
 pub(super) use follow::{Event, Followed, Following};
 pub(super) use options::{Ask, Options};
-pub(super) use resolve::{active, enter, pinned, too_many, unknown};
+pub(super) use resolve::{card, cards, enter, too_many};
 pub(super) use run::{Encoded, Run};
+pub(super) use shadow::{MAX_COMPARED, Shadow};

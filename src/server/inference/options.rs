@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::engine::{Answers, BeamSettings, Decoding, MAX_BEAMS, Method, ReadyTask, Sampling};
+use crate::engine::{Answers, BeamSettings, Decoding, MAX_BEAMS, Method, Sampling, TaskCard};
 use crate::server::{Code, Problem};
 
 /// Highest temperature.
@@ -66,7 +66,7 @@ impl Options {
     }
 
     /// Checks the options against each other and the task that will answer.
-    pub(in crate::server) fn ask(&self, name: &str, task: &ReadyTask) -> Result<Ask, Problem> {
+    pub(in crate::server) fn ask(&self, name: &str, task: &TaskCard) -> Result<Ask, Problem> {
         match task.answers() {
             Answers::Labels { .. } => {
                 if let Some(option) = self.first_of_text() {
@@ -85,6 +85,12 @@ impl Options {
                 self.decoding(*max_new_tokens).map(Ask::Text)
             }
         }
+    }
+
+    /// As [`ask`](Self::ask), for another version of the task: texts are drawn by the same seed.
+    pub(in crate::server) fn ask_again(&self, first: &Ask, name: &str, task: &TaskCard) -> Result<Ask, Problem> {
+        let seed = self.seed.or_else(|| Self::seed_of(first));
+        Self { seed, ..self.clone() }.ask(name, task)
     }
 
     /// The seed that texts are drawn by, if they are drawn.
@@ -118,7 +124,7 @@ impl Options {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
-    fn labels(&self, name: &str, task: &ReadyTask) -> Result<LabelOptions, Problem> {
+    fn labels(&self, name: &str, task: &TaskCard) -> Result<LabelOptions, Problem> {
         if self.top_k == Some(0) {
             return Err(bad("top_k is 0; ask for at least 1 label"));
         }

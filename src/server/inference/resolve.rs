@@ -1,11 +1,11 @@
-//! Which version of which task answers a call, and whether the call is let in.
+//! Whether a call is let in, and what is known of a task before it is computed.
 
 use std::sync::Arc;
 
-use crate::engine::ReadyTask;
+use crate::engine::TaskCard;
+use crate::server::lease::{answers, not_loaded, wrong_version};
 use crate::server::traffic::{Call, Refused};
 use crate::server::{Code, Problem, Service};
-use crate::store::Entry;
 
 /// Lets a call in, until what this returns is dropped.
 pub(in crate::server) fn enter(service: &Service) -> Result<Call, Problem> {
@@ -16,49 +16,34 @@ pub(in crate::server) fn enter(service: &Service) -> Result<Call, Problem> {
     })
 }
 
-/// The version of a task that answers now.
-pub(in crate::server) fn active(service: &Service, name: &str) -> Result<Arc<ReadyTask>, Problem> {
-    match service.store.task(name) {
-        Some(Entry { served: Some(served), .. }) => Ok(Arc::clone(&served.task)),
-        Some(Entry { failure, .. }) => {
-            let reason = failure.map_or_else(String::new, |failure| failure.reason.clone());
-            Err(Problem::new(Code::BadPrompt, format!("the file of task {name:?} was rejected: {reason}")))
+/// The versions of a task that can answer, the active one first.
+pub(in crate::server) fn cards(service: &Service, name: &str) -> Result<Vec<Arc<TaskCard>>, Problem> {
+    answers(service, name)?;
+    let entry = service.store.task(name).ok_or_else(|| not_loaded(name))?;
+    let mut cards: Vec<Arc<TaskCard>> = Vec::new();
+    for served in entry.all() {
+        if !cards.iter().any(|card| card.version() == served.task.version()) {
+            cards.push(Arc::clone(&served.task));
         }
-        None if service.store.is_scanned() => Err(unknown(name)),
-        None => Err(Problem::new(Code::NotReady, format!("the prompts are being loaded, {name:?} not yet"))),
     }
+    Ok(cards)
 }
 
-/// The version that a call pins, where `active` is the one that would answer it.
-pub(in crate::server) fn pinned(
+/// A version of a task that can answer, by default the active one.
+pub(in crate::server) fn card(
+    service: &Service,
     name: &str,
-    active: Arc<ReadyTask>,
     version: Option<&str>,
-) -> Result<Arc<ReadyTask>, Problem> {
-    match version {
-        Some(version) if version != active.version() => {
-            let detail = format!(
-                "task {name:?} is at version {}, the call asks for {version}; leave version out to take what is active",
-                active.version()
-            );
-            Err(Problem::new(Code::VersionConflict, detail))
-        }
-        _ => Ok(active),
-    }
-}
-
-/// The error of a name without a task.
-pub(in crate::server) fn unknown(name: &str) -> Problem {
-    let detail = format!(
-        "there is no task {name:?}; GET /tasks lists what is served, and a task is a file NAME.safetensors in the \
-         prompts folder"
-    );
-    Problem::new(Code::UnknownTask, detail)
+) -> Result<Arc<TaskCard>, Problem> {
+    let cards = cards(service, name)?;
+    let active = cards.first().ok_or_else(|| not_loaded(name))?;
+    let Some(version) = version else { return Ok(Arc::clone(active)) };
+    let card = cards.iter().find(|card| card.version() == version);
+    card.cloned().ok_or_else(|| wrong_version(name, active.version(), version))
 }
 
 /// The error of a call with more inputs than allowed.
 pub(in crate::server) fn too_many(inputs: usize, limit: usize) -> Problem {
-    let detail =
-        format!("the call has {inputs} inputs, allowed are {limit}; split it, or raise --max-inputs");
+    let detail = format!("the call has {inputs} inputs, allowed are {limit}; split it, or raise --max-inputs");
     Problem::new(Code::TooManyInputs, detail)
 }

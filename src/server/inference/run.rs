@@ -42,8 +42,8 @@ pub(super) type Waiting = oneshot::Receiver<Result<Reply, EngineError>>;
 
 /// What the engine said to one input.
 #[derive(Debug)]
-pub(in crate::server) struct Said {
-    answer: Answer,
+pub(super) struct Said {
+    reply: Reply,
     truncated: bool,
 }
 
@@ -86,7 +86,8 @@ impl Run {
         for (encoded, said) in self.say(encoded).await? {
             let prediction = match said {
                 Ok(said) => {
-                    let output = match &said.answer {
+                    self.observe(&said.reply);
+                    let output = match &said.reply.answer {
                         Answer::Text(generated) => generated.tokens.len(),
                         Answer::Labels(_) => 0,
                     };
@@ -103,7 +104,7 @@ impl Run {
     }
 
     /// What the engine says to each input, with the input's tokens.
-    async fn say(
+    pub(super) async fn say(
         &self,
         encoded: Vec<Result<Encoded, Problem>>,
     ) -> Result<Vec<(usize, Result<Said, Problem>)>, Problem> {
@@ -122,7 +123,7 @@ impl Run {
             said.push(match waiting {
                 Ok((waiting, Encoded { text, truncated })) => {
                     let reply = self.wait(waiting).await?;
-                    (text.len(), Ok(Said { answer: reply.answer, truncated }))
+                    (text.len(), Ok(Said { reply, truncated }))
                 }
                 Err(problem) => (0, Err(problem)),
             });
@@ -130,9 +131,9 @@ impl Run {
         Ok(said)
     }
 
-    fn prediction(&self, said: Said) -> Result<Prediction, Problem> {
+    pub(super) fn prediction(&self, said: Said) -> Result<Prediction, Problem> {
         let truncated = said.truncated;
-        match (said.answer, &self.ask) {
+        match (said.reply.answer, &self.ask) {
             (Answer::Labels(scores), Ask::Labels(options)) => {
                 let scores = adjusted(scores, &self.task, options);
                 Ok(Prediction::of_labels(scored(scores, &self.task, options), truncated))
@@ -222,9 +223,13 @@ impl Run {
             }
             Err(_) => return Err(EngineError::Deadline.into()),
         };
+        Ok(reply)
+    }
+
+    /// Counts what an answered input waited and took.
+    pub(super) fn observe(&self, reply: &Reply) {
         self.service.metrics.stage(Stage::Queue, reply.queued);
         self.service.metrics.stage(Stage::Run, reply.ran);
-        Ok(reply)
     }
 }
 

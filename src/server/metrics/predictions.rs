@@ -7,7 +7,7 @@ use prometheus::IntCounterVec;
 
 use super::{MAX_LABELS, MAX_TASKS};
 
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// The counters, and which tasks and labels have series of their own.
 #[derive(Debug)]

@@ -14,15 +14,14 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 
 use self::call::Call;
-use super::inference::{Answered, Run, active, enter, pinned};
+use super::inference::{Answered, Run, Shadow, enter};
+use super::lease::{answers, lease};
 use super::openapi::problems;
 use super::{Code, Problem, Service, body};
 
-pub(super) use super::inference::unknown;
-
 problems!(
     Problems: MalformedJson, BadRequest, UnknownTask, BodyTimeout, VersionConflict, BodyTooLarge, TooManyInputs,
-    UnsupportedMediaType, BadInput, BadPrompt, Overloaded, Draining, NotReady, Deadline,
+    UnsupportedMediaType, BadInput, BadPrompt, Overloaded, Draining, NotReady, StoreUnavailable, Deadline,
 );
 
 /// Answers inputs, all by the version that is active at the start of the call.
@@ -49,13 +48,14 @@ pub(super) async fn predict(
     let deadline = Instant::now() + service.limits.request_time;
     let entered = enter(&service)?;
     let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
-    let task = active(&service, &name)?;
+    answers(&service, &name)?;
     let format = call::Format::of(headers.get(header::CONTENT_TYPE))?;
     let body = body::read(body, service.limits.body_bytes, service.limits.read_time).await?;
     let call = Call::parse(format, body, service.limits.inputs)?;
-    let task = pinned(&name, task, call.version.as_deref())?;
+    let task = lease(&service, &name, call.version.as_deref(), &headers).await?;
     let ask = call.options.ask(&name, &task)?;
     let run = Run { service, name, task, ask, truncate: call.options.truncate, deadline };
+    let shadow = if call.stream { None } else { Shadow::of(&run, &call.options, &call.inputs, call.bytes) };
     let mut encoded = run.encode(call.inputs, call.bytes).await?;
     if call.stream {
         let encoded = encoded.remove(0)?;
@@ -66,5 +66,9 @@ pub(super) async fn predict(
     {
         return Err(problem.clone());
     }
-    Ok(Json(run.answer(encoded).await?).into_response())
+    let answered = run.answer(encoded).await?;
+    if let Some(shadow) = shadow {
+        shadow.compare(&answered.predictions);
+    }
+    Ok(Json(answered).into_response())
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::call::Wanted;
 use super::error::InferError;
-use crate::engine::{Answers, ReadyTask};
+use crate::engine::{Answers, TaskCard};
 use crate::server::inference::{Answered, Prediction};
 use crate::server::{Code, Problem};
 
@@ -67,7 +67,7 @@ pub(super) fn write(
     answered: Answered,
     id: Option<String>,
     wanted: &[Wanted],
-    task: &ReadyTask,
+    task: &TaskCard,
 ) -> Result<Response, InferError> {
     let mut binary = Vec::new();
     let mut outputs = Vec::with_capacity(wanted.len());
@@ -115,7 +115,7 @@ pub(super) fn write(
 // === impl Elements ===
 
 impl Elements {
-    fn of(output: &str, predictions: &[Prediction], task: &ReadyTask) -> Self {
+    fn of(output: &str, predictions: &[Prediction], task: &TaskCard) -> Self {
         match output {
             "score" => Self::Floats(predictions.iter().map(Prediction::score).collect()),
             "scores" => {

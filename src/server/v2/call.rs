@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::InferError;
-use crate::engine::ReadyTask;
+use crate::engine::TaskCard;
 use crate::server::inference::{Options, too_many};
 use crate::server::{Code, Problem};
 
@@ -80,7 +80,7 @@ impl Call {
     pub(super) fn parse(
         body: &[u8],
         header: Option<usize>,
-        task: &ReadyTask,
+        task: &TaskCard,
         outputs: &[&str],
         max_inputs: usize,
     ) -> Result<Self, InferError> {
@@ -115,7 +115,7 @@ impl Call {
 }
 
 /// The inputs of a request, as objects with the fields of the template.
-fn rows(columns: Vec<(String, Vec<String>)>, task: &ReadyTask) -> Result<Vec<Value>, InferError> {
+fn rows(columns: Vec<(String, Vec<String>)>, task: &TaskCard) -> Result<Vec<Value>, InferError> {
     let fields = task.template().fields();
     let count = columns.first().map_or(0, |(_, texts)| texts.len());
     let mut rows = vec![Map::new(); count];

@@ -13,7 +13,7 @@ use crate::server::{Code, Problem};
 errors_as!(
     InferErrors, "application/json", "InferErrorBody":
     MalformedJson, BadRequest, UnknownTask, BodyTimeout, BodyTooLarge, TooManyInputs, BadInput, BadPrompt, Overloaded,
-    Draining, NotReady, Deadline,
+    Draining, NotReady, StoreUnavailable, Deadline,
 );
 errors_as!(
     ModelErrors, "application/json", "InferErrorBody": BadRequest, UnknownTask, BadPrompt, NotReady,

@@ -14,7 +14,8 @@ use super::call::{Call, InferCall};
 use super::error::{InferError, InferErrors, VersionErrors};
 use super::metadata::path;
 use crate::engine::Answers;
-use crate::server::inference::{Run, active, enter, pinned};
+use crate::server::inference::{Run, Shadow, enter};
+use crate::server::lease::lease;
 use crate::server::{Service, body};
 
 /// Answers texts by the active version of a task.
@@ -80,7 +81,7 @@ async fn answer(
 ) -> Result<Response, InferError> {
     let deadline = Instant::now() + service.limits.request_time;
     let _entered = enter(&service)?;
-    let task = pinned(&name, active(&service, &name)?, version)?;
+    let task = lease(&service, &name, version, headers).await?;
     let header = match headers.get(JSON_LENGTH) {
         None => None,
         Some(value) => {
@@ -98,6 +99,7 @@ async fn answer(
     let call = Call::parse(&body, header, &task, outputs, limits.inputs)?;
     let ask = call.options.ask(&name, &task)?;
     let run = Run { service, name, task, ask, truncate: call.options.truncate, deadline };
+    let shadow = Shadow::of(&run, &call.options, &call.inputs, body.len());
     let encoded = run.encode(call.inputs, body.len()).await?;
     // a bad input fails the call before the others are computed
     for (i, encoded) in encoded.iter().enumerate() {
@@ -106,5 +108,9 @@ async fn answer(
             return Err(crate::server::Problem::new(problem.code, detail).into());
         }
     }
-    answer::write(run.answer(encoded).await?, call.id, &call.wanted, &run.task)
+    let answered = run.answer(encoded).await?;
+    if let Some(shadow) = shadow {
+        shadow.compare(&answered.predictions);
+    }
+    answer::write(answered, call.id, &call.wanted, &run.task)
 }

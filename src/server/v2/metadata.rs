@@ -9,8 +9,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::{InferError, LiveErrors, ModelErrors, ReadyErrors, VersionErrors};
-use crate::engine::{Answers, ReadyTask};
-use crate::server::inference::{active, pinned};
+use crate::engine::{Answers, TaskCard};
+use crate::server::inference::{card, cards};
 use crate::server::{Code, Problem, Service, health};
 
 /// The server.
@@ -90,8 +90,10 @@ pub(in crate::server) async fn model(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelMetadata>, InferError> {
     let Path(name) = path(name)?;
-    let task = active(&service, &name)?;
-    Ok(Json(ModelMetadata::of(&task, name)))
+    let versions = cards(&service, &name)?;
+    let versions = versions.iter().map(|card| card.version().to_owned()).collect();
+    let task = card(&service, &name, None)?;
+    Ok(Json(ModelMetadata::of(&task, name, versions)))
 }
 
 /// A version of a task as a model.
@@ -105,8 +107,8 @@ pub(in crate::server) async fn model_version(
     path_parts: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<ModelMetadata>, InferError> {
     let Path((name, version)) = path(path_parts)?;
-    let task = pinned(&name, active(&service, &name)?, Some(&version))?;
-    Ok(Json(ModelMetadata::of(&task, name)))
+    let task = card(&service, &name, Some(&version))?;
+    Ok(Json(ModelMetadata::of(&task, name, vec![version])))
 }
 
 /// Whether a task answers.
@@ -120,7 +122,7 @@ pub(in crate::server) async fn model_ready(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Ready>, InferError> {
     let Path(name) = path(name)?;
-    active(&service, &name)?;
+    card(&service, &name, None)?;
     Ok(Json(Ready { ready: true }))
 }
 
@@ -135,7 +137,7 @@ pub(in crate::server) async fn version_ready(
     path_parts: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<Ready>, InferError> {
     let Path((name, version)) = path(path_parts)?;
-    pinned(&name, active(&service, &name)?, Some(&version))?;
+    card(&service, &name, Some(&version))?;
     Ok(Json(Ready { ready: true }))
 }
 
@@ -146,7 +148,7 @@ pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<Path<T>, I
 // === impl ModelMetadata ===
 
 impl ModelMetadata {
-    fn of(task: &ReadyTask, name: String) -> Self {
+    fn of(task: &TaskCard, name: String, versions: Vec<String>) -> Self {
         let tensor = |name: &str, datatype, shape| TensorMetadata { name: name.to_owned(), datatype, shape };
         let inputs = task.template().fields().iter().map(|field| tensor(field, "BYTES", vec![-1])).collect();
         let outputs = match task.answers() {
@@ -162,6 +164,6 @@ impl ModelMetadata {
                 tensor("truncated", "BOOL", vec![-1]),
             ],
         };
-        Self { name, versions: vec![task.version().to_owned()], platform: "xprompt_t5", inputs, outputs }
+        Self { name, versions, platform: "xprompt_t5", inputs, outputs }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use xprompt::graph::Arithmetic;
 use xprompt::prompt::write_atomically;
 use xprompt::t5::{Checkpoint, graphs};
 
@@ -25,6 +26,10 @@ enum Kind {
     TuningLabels,
     /// Loss over the vocabulary and its prompt gradient.
     TuningText,
+    /// Loss over label candidates.
+    LossLabels,
+    /// Loss over the vocabulary.
+    LossText,
 }
 
 /// Writes one of the model's graphs to an ONNX file, to be looked at with any ONNX viewer.
@@ -48,11 +53,17 @@ impl Graph {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::open(&self.model.model)?;
         let graph = match self.kind {
-            Kind::Scoring => graphs::scoring(&checkpoint),
-            Kind::Encoder => graphs::encoder(&checkpoint),
-            Kind::DecoderStep => graphs::decoder_step(&checkpoint),
-            Kind::TuningLabels => graphs::tuning(&checkpoint, graphs::Answers::Candidates),
-            Kind::TuningText => graphs::tuning(&checkpoint, graphs::Answers::Vocabulary),
+            Kind::Scoring => graphs::scoring(&checkpoint, Arithmetic::STANDARD),
+            Kind::Encoder => graphs::encoder(&checkpoint, Arithmetic::STANDARD),
+            Kind::DecoderStep => graphs::decoder_step(&checkpoint, Arithmetic::STANDARD),
+            Kind::TuningLabels => {
+                graphs::tuning(&checkpoint, graphs::Answers::Candidates, Arithmetic::STANDARD)
+            }
+            Kind::TuningText => {
+                graphs::tuning(&checkpoint, graphs::Answers::Vocabulary, Arithmetic::STANDARD)
+            }
+            Kind::LossLabels => graphs::loss(&checkpoint, graphs::Answers::Candidates, Arithmetic::STANDARD),
+            Kind::LossText => graphs::loss(&checkpoint, graphs::Answers::Vocabulary, Arithmetic::STANDARD),
         };
         let bytes = checkpoint.onnx(&graph);
         write_atomically(&self.out, &bytes).with_context(|| self.out.display().to_string())?;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use xprompt::runtime::Device;
+use xprompt::runtime::DeviceChoice;
+use xprompt_trainer::progress::Progress;
 use xprompt_trainer::setup::{Options, Setup};
 
 /// Which model.
@@ -27,9 +28,10 @@ pub(super) struct ModelOptions {
     /// Threads that compute; by default all cores.
     #[arg(long, env = "XPROMPT_THREADS", value_name = "N")]
     threads: Option<usize>,
-    /// Where to compute: cpu, cuda, or cuda:N for the GPU with number N.
+    /// Where to compute: auto (the first GPU if one can be used, else cpu), cpu, cuda:N for the GPU with number N,
+    /// several as cuda:0,cuda:1, or cuda:all.
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t)]
-    device: Device,
+    device: DeviceChoice,
     /// Memory for activations in MiB; by default half of what is free, on a GPU 16384. Runs are cut to fit.
     #[arg(long, env = "XPROMPT_MEMORY", value_name = "MIB")]
     memory: Option<usize>,
@@ -39,12 +41,21 @@ pub(super) struct ModelOptions {
 
 impl ModelOptions {
     pub(super) fn load(&self) -> anyhow::Result<Setup> {
-        Ok(Setup::load(&Options {
+        let setup = Setup::load(&Options {
             model: self.folder.model.clone(),
             library: self.onnxruntime.clone(),
             threads: self.threads,
-            device: self.device,
+            device: self.device.clone(),
             memory: self.memory.map(|mebibytes| mebibytes << 20),
-        })?)
+        })?;
+        if self.device == DeviceChoice::Auto {
+            Progress::default().line(&format!(
+                "{:<22} {}: {}",
+                "device",
+                setup.device(),
+                setup.device_reason
+            ));
+        }
+        Ok(setup)
     }
 }

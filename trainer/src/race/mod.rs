@@ -108,6 +108,9 @@ fn tune(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<Vec<F
                     lab.log(&Event::CandidateDropped { part: part.to_owned(), candidate, step })?;
                 }
             }
+            if let Some(slow) = lab.tuner.slow_device() {
+                lab.progress.line(&slow);
+            }
             let shown = pace.shown(&state, steps, speed);
             lab.progress.note(&format!("{part:<22} {shown}"));
             bar.set_message(shown);

@@ -1,0 +1,206 @@
+//! The one queue of all tasks and all devices.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Source;
+use super::choose::choose;
+use super::decoding::Decoding;
+use super::ready::Answers;
+use super::scheduler::{Answer, EngineError, Observer, Options, Reply, Request};
+
+/// A request that waits or is computed.
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) decoding: Decoding,
+    /// Where the tokens of a text go as they come.
+    pub(super) tokens: Option<mpsc::UnboundedSender<u32>>,
+    /// How many of them went there.
+    pub(super) told: usize,
+    pub(super) since: Instant,
+    pub(super) reply: oneshot::Sender<Result<Reply, EngineError>>,
+}
+
+/// What waits. A device that is free takes a batch out of it.
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    news: Condvar,
+    options: Options,
+    d_model: usize,
+}
+
+struct Waiting {
+    scores: VecDeque<Job>,
+    texts: VecDeque<Job>,
+    open: bool,
+    devices: usize,
+}
+
+// === impl Queue ===
+
+impl Queue {
+    pub(super) fn new(options: Options, d_model: usize) -> Self {
+        let waiting = Waiting { scores: VecDeque::new(), texts: VecDeque::new(), open: true, devices: 0 };
+        Self { waiting: Mutex::new(waiting), news: Condvar::new(), options, d_model }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests that wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Puts a request at the end.
+    pub(super) fn push(&self, job: Job) -> Result<(), EngineError> {
+        let mut waiting = self.lock();
+        if !waiting.open {
+            return Err(EngineError::Stopped);
+        }
+        if waiting.len() >= self.options.max_queue {
+            return Err(EngineError::Overloaded(self.options.max_queue));
+        }
+        waiting.of(matches!(job.request.task.answers(), Answers::Text { .. })).push_back(job);
+        drop(waiting);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Lets nothing more in; what waits is still answered.
+    pub(super) fn close(&self) {
+        self.lock().open = false;
+        self.news.notify_all();
+    }
+
+    /// Counts a device that takes from the queue.
+    pub(super) fn join(&self) {
+        self.lock().devices += 1;
+    }
+
+    /// Counts a device out. Behind the last, nothing is let in and what waits is dropped: nobody would answer it.
+    pub(super) fn leave(&self) {
+        let mut waiting = self.lock();
+        waiting.devices -= 1;
+        if waiting.devices == 0 {
+            waiting.open = false;
+            waiting.scores.clear();
+            waiting.texts.clear();
+        }
+    }
+
+    /// Counts a device out unless it is the last; says whether it was.
+    pub(super) fn leave_to_others(&self) -> bool {
+        let mut waiting = self.lock();
+        let others = waiting.devices > 1;
+        waiting.devices -= usize::from(others);
+        others
+    }
+
+    /// Sleeps until something waits. False when nothing can come any more.
+    pub(super) fn wait(&self) -> bool {
+        let mut waiting = self.lock();
+        while waiting.len() == 0 {
+            if !waiting.open {
+                return false;
+            }
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// The next batch of texts or of labels; empty if none wait.
+    pub(super) fn take(&self, texts: bool, observer: &dyn Observer) -> Vec<Job> {
+        self.lock().take_batch(texts, &self.options, self.d_model, observer)
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.scores.len() + self.texts.len()
+    }
+
+    fn of(&mut self, texts: bool) -> &mut VecDeque<Job> {
+        if texts { &mut self.texts } else { &mut self.scores }
+    }
+
+    /// The longest-waiting request and its neighbours in length, as many as the budget allows.
+    fn take_batch(
+        &mut self,
+        texts: bool,
+        options: &Options,
+        d_model: usize,
+        observer: &dyn Observer,
+    ) -> Vec<Job> {
+        let queue = self.of(texts);
+        let now = Instant::now();
+        queue.retain(|job| {
+            if job.reply.is_closed() {
+                observer.dropped("client_left");
+            }
+            !job.reply.is_closed()
+        });
+        let (late, mut jobs): (Vec<Job>, Vec<Job>) =
+            queue.drain(..).partition(|job| job.request.deadline.is_some_and(|deadline| deadline < now));
+        for job in late {
+            observer.dropped("deadline");
+            drop(job.reply.send(Err(EngineError::Deadline)));
+        }
+        let lengths: Vec<usize> = jobs.iter().map(|job| job.positions(d_model)).collect();
+        let chosen = choose(&lengths, options);
+        let mut batch = Vec::with_capacity(chosen.len());
+        // beams take rows like requests
+        let mut rows = 0;
+        for (i, job) in jobs.drain(..).enumerate() {
+            let fits = batch.is_empty() || rows + job.decoding.rows() <= options.max_batch;
+            if fits && chosen.contains(&i) {
+                rows += job.decoding.rows();
+                batch.push(job);
+            } else {
+                queue.push_back(job);
+            }
+        }
+        batch
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    pub(super) fn source(&self) -> Source<'_> {
+        Source { prompt: self.request.task.rows(), text: &self.request.text }
+    }
+
+    /// Positions that the request takes in a batch: those of its source, and of the tree of its labels.
+    fn positions(&self, d_model: usize) -> usize {
+        let labels = match self.request.task.answers() {
+            Answers::Labels { trie, .. } => trie.tokens().len(),
+            Answers::Text { .. } => 1,
+        };
+        self.source().length(d_model) + labels
+    }
+
+    /// Passes on the tokens that are new since the last time.
+    pub(super) fn tell(&mut self, tokens: &[u32]) {
+        let Some(sender) = &self.tokens else { return };
+        for &token in &tokens[self.told.min(tokens.len())..] {
+            // a client that left is noticed by its reply
+            if sender.send(token).is_err() {
+                break;
+            }
+        }
+        self.told = tokens.len();
+    }
+
+    pub(super) fn answer(self, answer: Answer, started: Instant) {
+        let reply = Reply { answer, queued: started - self.since, ran: started.elapsed() };
+        // the client may have left meanwhile
+        drop(self.reply.send(Ok(reply)));
+    }
+}

@@ -1,0 +1,152 @@
+//! What the operators compute, in plain loops over f32: the definition that the GPU's kernels are held to.
+//!
+//! Graphs for a CPU are made of standard operators, which are faster there; a graph of fused ones runs all the same.
+
+use std::f32::consts::FRAC_2_SQRT_PI;
+
+use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
+use ort::value::TensorElementType;
+
+use super::operator::{inputs, outputs};
+use crate::graph::Fused;
+
+/// A fused operator on a CPU.
+#[derive(Debug)]
+pub(super) struct CpuOperator(pub(super) Fused);
+
+/// What a node of the operator runs.
+#[derive(Debug)]
+pub(super) struct CpuKernel(Fused);
+
+/// A tensor's elements and shape.
+struct Tensor {
+    x: Vec<f32>,
+    shape: Vec<i64>,
+}
+
+// === impl CpuOperator ===
+
+impl Operator for CpuOperator {
+    type Kernel<'attr> = CpuKernel;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        inputs(self.0, TensorElementType::Float32)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        (0..outputs(self.0)).map(|_| OperatorOutput::required(TensorElementType::Float32))
+    }
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<CpuKernel> {
+        Ok(CpuKernel(self.0))
+    }
+}
+
+// === impl CpuKernel ===
+
+impl Kernel for CpuKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let mut tensors = Vec::new();
+        for index in 0..context.num_inputs()? {
+            if let Some(value) = context.input(index)? {
+                let (shape, x) = value.try_extract_tensor::<f32>()?;
+                tensors.push(Tensor { x: x.to_vec(), shape: shape.to_vec() });
+            }
+        }
+        let results = match (self.0, tensors.as_slice()) {
+            (Fused::GatedGelu, [gate, wide]) => {
+                vec![gate.x.iter().zip(&wide.x).map(|(&g, &w)| g * gelu_gate(g) * w).collect()]
+            }
+            (Fused::GatedGeluGrad, [gate, wide, dy]) => gated_gelu_grad(&gate.x, &wide.x, &dy.x),
+            (Fused::RmsNormGrad, [x, scale, inverse, dy, before @ ..]) => {
+                let before = before.first().map(|before| before.x.as_slice());
+                vec![rms_norm_grad(&x.x, &scale.x, &inverse.x, &dy.x, before)]
+            }
+            (Fused::BiasedSoftmax, [scores, position, hidden @ ..]) => {
+                vec![biased_softmax(scores, &position.x, hidden.first().map(|hidden| hidden.x.as_slice()))]
+            }
+            (Fused::SoftmaxGrad, [p, dy]) => vec![softmax_grad(&p.x, &dy.x, p.width())],
+            (fused, inputs) => {
+                return Err(ort::Error::new(format!("{} of {} inputs", fused.name(), inputs.len())));
+            }
+        };
+        for (index, result) in results.into_iter().enumerate() {
+            let output = context.output(index, tensors[index].shape.clone())?;
+            let mut output = output.ok_or_else(|| ort::Error::new(format!("output {index} is missing")))?;
+            output.try_extract_tensor_mut::<f32>()?.1.copy_from_slice(&result);
+        }
+        Ok(())
+    }
+}
+
+// === impl Tensor ===
+
+impl Tensor {
+    /// Size of the last axis, at least 1.
+    fn width(&self) -> usize {
+        self.shape.last().map_or(1, |&size| size.unsigned_abs() as usize).max(1)
+    }
+}
+
+const SLOPE: f32 = FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
+const CUBIC: f32 = 0.044_715;
+
+/// gelu(x) / x: sigmoid(c x (1 + 0.044715 x^2)), c = 2 sqrt(2 / pi).
+fn gelu_gate(x: f32) -> f32 {
+    1.0 / (1.0 + (-SLOPE * x * (1.0 + CUBIC * x * x)).exp())
+}
+
+fn gated_gelu_grad(gate: &[f32], wide: &[f32], dy: &[f32]) -> Vec<Vec<f32>> {
+    let each = gate.iter().zip(wide).zip(dy).map(|((&x, &wide), &dy)| {
+        let s = gelu_gate(x);
+        let slope = s + x * s * (1.0 - s) * SLOPE * (1.0 + 3.0 * CUBIC * x * x);
+        (dy * wide * slope, dy * x * s)
+    });
+    let (d_gate, d_wide) = each.unzip();
+    vec![d_gate, d_wide]
+}
+
+fn rms_norm_grad(x: &[f32], scale: &[f32], inverse: &[f32], dy: &[f32], before: Option<&[f32]>) -> Vec<f32> {
+    let width = scale.len();
+    let rows = x.chunks(width).zip(dy.chunks(width)).zip(inverse);
+    let dx = rows.flat_map(|((x, dy), r)| {
+        let g = || dy.iter().zip(scale).map(|(dy, scale)| dy * scale);
+        let mean = x.iter().zip(g()).map(|(x, g)| x * g).sum::<f32>() / width as f32;
+        x.iter().zip(g()).map(|(x, g)| r * g - x * r.powi(3) * mean).collect::<Vec<_>>()
+    });
+    match before {
+        Some(before) => dx.zip(before).map(|(dx, before)| dx + before).collect(),
+        None => dx.collect(),
+    }
+}
+
+fn biased_softmax(scores: &Tensor, position: &[f32], hidden: Option<&[f32]>) -> Vec<f32> {
+    let width = scores.width();
+    let batch = scores.shape.first().map_or(1, |&size| size.unsigned_abs() as usize).max(1);
+    let per_example = scores.x.len() / batch;
+    let p = scores.x.chunks(per_example.max(1)).enumerate().flat_map(|(example, scores)| {
+        let own = if position.len() == batch * per_example { example * per_example } else { 0 };
+        let hidden = hidden.map(|hidden| &hidden[example * width..][..width]);
+        let rows = scores.chunks(width).zip(position[own..].chunks(width));
+        rows.flat_map(move |(scores, position)| {
+            let z = |i: usize| scores[i] + position[i] + hidden.map_or(0.0, |hidden| hidden[i]);
+            let highest = (0..width).map(z).fold(f32::NEG_INFINITY, f32::max);
+            let total: f32 = (0..width).map(|i| (z(i) - highest).exp()).sum();
+            (0..width).map(|i| (z(i) - highest).exp() / total).collect::<Vec<_>>()
+        })
+    });
+    p.collect()
+}
+
+fn softmax_grad(p: &[f32], dy: &[f32], width: usize) -> Vec<f32> {
+    let rows = p.chunks(width).zip(dy.chunks(width));
+    let dx = rows.flat_map(|(p, dy)| {
+        let pulled: f32 = p.iter().zip(dy).map(|(p, dy)| p * dy).sum();
+        p.iter().zip(dy).map(move |(p, dy)| p * (dy - pulled)).collect::<Vec<_>>()
+    });
+    dx.collect()
+}

@@ -1,0 +1,30 @@
+//! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU.
+//!
+//! `kernels.cu` is compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the driver compiles it for
+//! its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
+
+mod cpu;
+mod launch;
+mod operator;
+
+use ort::operator::OperatorDomain;
+use ort::value::TensorElementType;
+
+use super::Device;
+use crate::graph::{FUSED_DOMAIN, Fused};
+use cpu::CpuOperator;
+use operator::CudaOperator;
+
+/// The operators with their kernels for a device.
+pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
+    let mut domain = OperatorDomain::new(FUSED_DOMAIN)?;
+    for fused in Fused::ALL {
+        domain = match device {
+            Device::Cpu => domain.add(CpuOperator(fused))?,
+            Device::Cuda(_) => domain
+                .add(CudaOperator::new(fused, TensorElementType::Float32))?
+                .add(CudaOperator::new(fused, TensorElementType::Bfloat16))?,
+        };
+    }
+    Ok(domain)
+}

@@ -1,0 +1,70 @@
+//! In which floating-point format a device computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Device;
+use crate::graph::{Arithmetic, DType, Kernels};
+
+/// In which format weights and activations are kept, and matrices multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    F32,
+    /// 32-bit floats; a GPU multiplies matrices with 10 bits of mantissa.
+    Tf32,
+    /// 16-bit brain floats on a GPU. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
+    Bf16,
+}
+
+/// A precision that no precision is named by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no precision is named {0:?}; name f32, tf32 or bf16")]
+pub struct UnknownPrecision(String);
+
+// === impl Precision ===
+
+impl Precision {
+    /// What a device computes in unless told otherwise.
+    #[must_use]
+    pub fn of(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::F32,
+            Device::Cuda(_) => Self::Tf32,
+        }
+    }
+
+    /// How graphs for a device are made.
+    pub(super) fn arithmetic(self, device: Device) -> Arithmetic {
+        let kernels = match device {
+            Device::Cpu => Kernels::Standard,
+            Device::Cuda(_) => Kernels::Fused,
+        };
+        let floats = match self {
+            Self::F32 | Self::Tf32 => DType::F32,
+            Self::Bf16 => DType::Bf16,
+        };
+        Arithmetic { kernels, floats }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
+        [Self::F32, Self::Tf32, Self::Bf16]
+            .into_iter()
+            .find(|precision| precision.to_string() == name)
+            .ok_or_else(|| UnknownPrecision(name.to_owned()))
+    }
+}

@@ -1,0 +1,207 @@
+//! Objects as files of a folder. A tag is the file's time, size and inode.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::{Condition, Listed, Object, Storage, StorageError, Tag};
+use crate::prompt::write_atomically;
+
+/// A file written so short a time ago may be written again without another tag.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Held while a condition is checked and the file renamed, so that two servers on a folder do not overwrite each
+/// other's change. A file that is copied in by hand asks for no lock.
+const LOCK: &str = ".xprompt/lock";
+
+/// A folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderStorage {
+    root: PathBuf,
+}
+
+// === impl FolderStorage ===
+
+impl FolderStorage {
+    /// Objects below a folder. It need not be there yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.root.join(key)
+    }
+
+    /// The other writers' turn ends with the value that is returned.
+    fn lock(&self) -> io::Result<File> {
+        let path = self.path(LOCK);
+        // the top is not made: a folder that is lost comes back as it was
+        if let Some(folder) = path.parent()
+            && self.root.is_dir()
+        {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    fn tag_of(&self, key: &str) -> Result<Option<Tag>, StorageError> {
+        match std::fs::metadata(self.path(key)) {
+            Ok(metadata) => Ok(Some(tag(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.error(key, &error)),
+        }
+    }
+
+    fn error(&self, key: &str, error: &io::Error) -> StorageError {
+        if error.kind() == io::ErrorKind::NotFound {
+            return StorageError::Missing { key: key.to_owned() };
+        }
+        unavailable(&self.path(key), error)
+    }
+}
+
+impl Storage for FolderStorage {
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn list(&self, folder: &str, suffix: &str) -> Result<Vec<Listed>, StorageError> {
+        let path = self.path(folder);
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(unavailable(&path, &error)),
+        };
+        let now = SystemTime::now();
+        let mut listed = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(|error| unavailable(&path, &error))?.file_name();
+            let name = file.to_string_lossy();
+            if name.starts_with('.') || !name.ends_with(suffix) {
+                continue;
+            }
+            let (tag, bytes, settled) = match std::fs::metadata(path.join(&file)) {
+                Ok(metadata) if metadata.is_file() => {
+                    (Ok(tag(&metadata)), metadata.len(), is_settled(&metadata, now))
+                }
+                Ok(_) => (Err("not a regular file".into()), 0, true),
+                // removed since it was listed, or a link to nothing
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => (Err(format!("{}: {error}", path.join(&file).display())), 0, true),
+            };
+            listed.push(Listed { name: name.into_owned(), tag, bytes, settled });
+        }
+        Ok(listed)
+    }
+
+    fn read(&self, key: &str, limit: u64) -> Result<Object, StorageError> {
+        let io = |error: io::Error| self.error(key, &error);
+        let file = File::open(self.path(key)).map_err(io)?;
+        let tag = tag(&file.metadata().map_err(io)?);
+        let mut bytes = Vec::new();
+        // one byte more than allowed tells a file that is too large, even if it grows meanwhile
+        (&file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > limit {
+            let bytes = file.metadata().map_err(io)?.len();
+            return Err(StorageError::TooLarge { key: key.to_owned(), bytes, limit });
+        }
+        Ok(Object { bytes, tag })
+    }
+
+    fn write(&self, key: &str, bytes: &[u8], condition: &Condition) -> Result<Tag, StorageError> {
+        let path = self.path(key);
+        let failed = |error: io::Error| unavailable(&path, &error);
+        let lock = self.lock().map_err(failed)?;
+        let holds = match condition {
+            Condition::Any => true,
+            Condition::Absent => self.tag_of(key)?.is_none(),
+            Condition::Is(tag) => self.tag_of(key)?.as_ref() == Some(tag),
+        };
+        if !holds {
+            return Err(StorageError::Changed { key: key.to_owned() });
+        }
+        write_atomically(&path, bytes).map_err(failed)?;
+        let written = std::fs::metadata(&path).map_err(failed)?;
+        drop(lock);
+        Ok(tag(&written))
+    }
+
+    fn remove(&self, key: &str) -> Result<(), StorageError> {
+        let path = self.path(key);
+        let removed = std::fs::remove_file(&path).and_then(|()| match path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        });
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(&path, &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unavailable(path: &Path, error: &io::Error) -> StorageError {
+    StorageError::Unavailable { what: path.display().to_string(), reason: error.to_string() }
+}
+
+fn tag(metadata: &Metadata) -> Tag {
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+    #[cfg(not(unix))]
+    let inode = 0;
+    let modified = metadata.modified().ok();
+    let since = modified.and_then(|modified| modified.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Tag(format!("{:x}-{:x}-{inode:x}", since.map_or(0, |since| since.as_nanos()), metadata.len()))
+}
+
+/// Whether a change from now on must show in the file's tag.
+fn is_settled(metadata: &Metadata, now: SystemTime) -> bool {
+    let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+    // a time that is missing or lies ahead never becomes old; the tag is all there is
+    age.is_none_or(|age| age >= SETTLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_takes_files_with_the_suffix_and_passes_over_hidden_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["a.safetensors", ".writing-1.safetensors", "notes.txt"] {
+            std::fs::write(folder.path().join(file), "x").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("dir.safetensors")).unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let mut listed = storage.list("", ".safetensors").unwrap();
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        let names: Vec<&str> = listed.iter().map(|listed| listed.name.as_str()).collect();
+        assert_eq!(names, ["a.safetensors", "dir.safetensors"]);
+        assert!(listed[0].tag.is_ok() && listed[1].tag.is_err());
+        assert_eq!(storage.list("nowhere", ".json"), Ok(Vec::new()));
+        assert!(FolderStorage::new(folder.path().join("nowhere")).list("", ".json").unwrap_err().is_outage());
+    }
+
+    #[test]
+    fn a_write_happens_only_where_its_condition_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let first = storage.write("a/b", b"1", &Condition::Absent).unwrap();
+        assert!(matches!(storage.write("a/b", b"2", &Condition::Absent), Err(StorageError::Changed { .. })));
+        let second = storage.write("a/b", b"22", &Condition::Is(first.clone())).unwrap();
+        assert!(matches!(
+            storage.write("a/b", b"3", &Condition::Is(first)),
+            Err(StorageError::Changed { .. })
+        ));
+        assert_eq!(storage.read("a/b", 2), Ok(Object { bytes: b"22".to_vec(), tag: second }));
+        assert!(matches!(storage.read("a/b", 1), Err(StorageError::TooLarge { bytes: 2, limit: 1, .. })));
+        storage.remove("a/b").unwrap();
+        storage.remove("a/b").unwrap();
+        assert!(storage.read("a/b", 2).unwrap_err().is_missing());
+    }
+}

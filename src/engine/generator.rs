@@ -194,8 +194,8 @@ impl Generator {
         Ok(Self {
             encoder: model.session(&graphs::encoder(model.checkpoint(), model.arithmetic()), &[])?,
             step: model.session(&graphs::decoder_step(model.checkpoint(), model.arithmetic()), &[])?,
-            pick_hidden: model.session(&picking::hidden(model.config()), &[])?,
-            pick_cache: model.session(&picking::cache(model.config()), &[])?,
+            pick_hidden: model.session(&picking::hidden(model.config(), model.arithmetic()), &[])?,
+            pick_cache: model.session(&picking::cache(model.config(), model.arithmetic()), &[])?,
             config: model.config().clone(),
         })
     }

@@ -10,7 +10,8 @@ mod tensor;
 
 pub use file::{Limits, PromptError, PromptFile, write_atomically};
 pub use manifest::{
-    Base, DataSource, FORMAT, Fingerprint, Golden, Label, Manifest, OutputSpec, Stage, TaskSpec,
+    Base, DataSource, FORMAT, Fingerprint, Golden, Label, Manifest, OutputSpec, Score, ScoredBy, Stage,
+    TaskSpec,
 };
 pub use pruning::{keep_top_pieces, keep_top_tokens};
 pub use tensor::Prompt;

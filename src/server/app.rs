@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::traffic::Traffic;
 use super::{
-    Code, Limits, Metrics, Problem, admin, completions, health, inference, metrics, observe, openapi, predict, tasks,
-    v2,
+    Code, Limits, Metrics, Problem, admin, completions, health, inference, metrics, observe, openapi, page,
+    predict, tasks, v2,
 };
 use crate::engine::Engine;
 use crate::store::Store;
@@ -85,6 +85,7 @@ pub fn app(service: Arc<Service>) -> Router {
     router
         .merge(admin::routes())
         .merge(openapi::routes(&api))
+        .merge(page::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         // A mistake of ours must not cost the client its answer: it becomes a problem document.
@@ -116,13 +117,20 @@ pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
 }
 
 async fn unknown_route(uri: Uri) -> Problem {
-    let detail = format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
+    let detail =
+        format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
     Problem::new(Code::UnknownRoute, detail)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let takes_post = ["/predict", "/infer", "/completions"].iter().any(|end| uri.path().ends_with(end));
-    let wanted = if takes_post { "POST" } else { "GET" };
+    let wanted = match uri.path().trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
+        ["tasks", _] => "GET, PUT or DELETE",
+        ["tasks", _, "predict" | "rollback"] => "POST",
+        ["v1", "completions"] | ["v2", "models", .., "infer"] => "POST",
+        ["tasks", _, "traffic"] => "PUT",
+        ["tasks", _, "pin"] => "PUT or DELETE",
+        _ => "GET",
+    };
     Problem::new(Code::MethodNotAllowed, format!("{} takes {wanted}, not {method}", uri.path()))
 }
 

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod observe;
 mod openapi;
+mod page;
 mod predict;
 mod problem;
 mod tasks;

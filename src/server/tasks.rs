@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::admin::etag;
 use super::lease::{not_loaded, unknown};
 use super::openapi::problems;
 use super::time::rfc3339;
@@ -89,7 +91,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(service): State<Arc<Service>>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
     let Some(entry) = service.store.task(&name) else {
         return Err(if service.store.is_scanned() { unknown(&name) } else { not_loaded(&name) });
@@ -107,7 +109,8 @@ pub(super) async fn show(
             "golden_examples": manifest.golden.len(),
         })));
     }
-    Ok(Json(Value::Object(shown)))
+    let active = entry.served.as_ref().map(|served| served.task.version());
+    Ok((etag(active), Json(Value::Object(shown))).into_response())
 }
 
 fn summary(name: &str, entry: &Entry) -> Map<String, Value> {

@@ -33,7 +33,8 @@ async fn the_requests_in_docs_api_get_what_the_page_says() {
     for Shown { status, method, path, body } in requests {
         let url = format!("{}{path}", server.url);
         let request = server.client.request(Method::from_bytes(method.as_bytes()).unwrap(), url);
-        let response = request.header("content-type", "application/json").body(body.clone()).send().await.unwrap();
+        let response =
+            request.header("content-type", "application/json").body(body.clone()).send().await.unwrap();
         let got = response.status().as_u16();
         assert_eq!(got, status, "{method} {path} {body}: {}", response.text().await.unwrap());
     }

@@ -9,10 +9,10 @@ mod bundled_prompts;
 mod decoding_reference;
 /// Several devices behind one queue, simulated.
 mod devices;
-/// Prompts that clients upload, roll back, share out, pin and remove.
-mod lifecycle;
 /// The requests that the documentation shows.
 mod documentation;
+/// Prompts that clients upload, roll back, share out, pin and remove.
+mod lifecycle;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
@@ -21,6 +21,8 @@ mod prompts;
 mod server_clients;
 /// Every error code, and what comes with it.
 mod server_errors;
+/// Kills of the server at any moment of its clients' changes.
+mod server_kill;
 /// Pages of the list of tasks.
 mod server_list;
 /// The server's metrics: names and values.
@@ -37,6 +39,12 @@ mod server_process;
 mod server_prompts;
 /// Texts sent as they are generated.
 mod server_stream;
+/// The store on a folder that hands and programs change too.
+mod store_folder;
+/// The store against a simple model of it, by random operations, faults and kills.
+mod store_model;
+/// The store on a bucket of a real S3 server, with everything that goes wrong there.
+mod store_s3;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

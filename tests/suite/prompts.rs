@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use xprompt::engine::{self, Engine};
 use xprompt::prompt::{
-    self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, Stage, TaskSpec,
+    self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, Stage, TaskSpec,
 };
 use xprompt::runtime::Model;
 use xprompt::server::{self, Limits, Metrics, Service};
@@ -69,6 +69,7 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         pieces: prompt.kept_piece_count(),
         parameters: prompt.parameters(),
         ratio: Some(0.2),
+        score: None,
         steps: 100,
         dev: Map::from_iter([("accuracy".to_owned(), Value::from(0.75))]),
         test: Map::new(),
@@ -89,6 +90,7 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
             content_free: Vec::new(),
         },
         history: vec![stage],
+        scored_by: ScoredBy::default(),
         seed: 7,
         data: Vec::new(),
         golden: Vec::new(),
@@ -135,6 +137,8 @@ pub struct Setup {
     pub watch: bool,
     pub max_resident_bytes: usize,
     pub keep_versions: usize,
+    pub max_prompts: usize,
+    pub preload: &'static [&'static str],
 }
 
 impl Default for Setup {
@@ -146,6 +150,8 @@ impl Default for Setup {
             watch: true,
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
+            max_prompts: 10_000,
+            preload: &[],
         }
     }
 }
@@ -168,10 +174,10 @@ pub fn open(
     };
     let options = Options {
         poll_interval: setup.poll,
-        max_prompts: 10_000,
+        max_prompts: setup.max_prompts,
         max_resident_bytes: setup.max_resident_bytes,
         keep_versions: setup.keep_versions,
-        preload: std::collections::BTreeSet::new(),
+        preload: setup.preload.iter().map(|&task| task.to_owned()).collect(),
     };
     store::open(storage, loader, options, observer)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::prompts::{TWEETS, lab, labels, of_rows, tweets};
 use crate::support::root;
 
-fn command(prompts: &Path) -> Command {
+pub fn command(prompts: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xprompt-server"));
     command.current_dir(root()).arg("--prompts").arg(prompts).args([
         "--listen",
@@ -21,15 +21,15 @@ fn command(prompts: &Path) -> Command {
 }
 
 /// A running process, killed if a test ends early.
-struct Process {
-    child: Child,
+pub struct Process {
+    pub child: Child,
     log: Option<BufReader<ChildStderr>>,
-    address: String,
+    pub address: String,
 }
 
 impl Process {
     /// Starts the server and waits until it has gone through its prompts.
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut process = Self { child, log: Some(log), address: String::new() };
@@ -62,7 +62,7 @@ impl Process {
     }
 
     /// Reads the log away, so that the server never waits for a reader.
-    fn ignore_log(&mut self) {
+    pub fn ignore_log(&mut self) {
         let mut log = self.log.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     }

@@ -1,7 +1,7 @@
 //! Prompt files of a finished line, with all that they say about themselves.
 
 use serde_json::{Map, Value, json};
-use xprompt::prompt::{FORMAT, Golden, Manifest, Prompt, PromptFile, Stage};
+use xprompt::prompt::{FORMAT, Golden, Manifest, Prompt, PromptFile, Score, ScoredBy, Stage};
 
 use crate::PRODUCER;
 use crate::error::RunError;
@@ -62,7 +62,13 @@ pub fn file(
         Some(stage(record.arm(name)?, &line.task.metrics, &values.collect::<Vec<_>>()))
     });
     Ok(Some(PromptFile {
-        manifest: manifest(lab, line, &arm.prompt, history.collect())?,
+        manifest: manifest(
+            lab,
+            line,
+            &arm.prompt,
+            history.collect(),
+            ScoredBy::both(Score::AbsoluteGradient),
+        )?,
         prompt: arm.prompt.clone(),
         token_importance: Some(importance.tokens.clone()),
         piece_importance: Some(importance.pieces.clone()),
@@ -78,6 +84,7 @@ pub fn manifest(
     line: &Line<'_>,
     prompt: &Prompt,
     history: Vec<Stage>,
+    scored_by: ScoredBy,
 ) -> Result<Manifest, RunError> {
     let (base, task) = (&lab.setup.base, line.task);
     Ok(Manifest {
@@ -90,6 +97,7 @@ pub fn manifest(
         tokenizer: base.tokenizer.clone(),
         task: task.spec.clone(),
         history,
+        scored_by,
         seed: line.seed,
         data: task.sources.clone(),
         golden: golden(lab, task, prompt)?,
@@ -146,6 +154,7 @@ fn stage(arm: &ArmPrompt, metrics: &[Metric], values: &Values<'_>) -> Stage {
         pieces: arm.prompt.kept_piece_count(),
         parameters: arm.prompt.parameters(),
         ratio: arm.ratio,
+        score: arm.ratio.map(|_| Score::AbsoluteGradient),
         steps: arm.training.as_ref().map_or(0, |training| training.steps),
         dev,
         test,

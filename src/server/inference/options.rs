@@ -88,7 +88,12 @@ impl Options {
     }
 
     /// As [`ask`](Self::ask), for another version of the task: texts are drawn by the same seed.
-    pub(in crate::server) fn ask_again(&self, first: &Ask, name: &str, task: &TaskCard) -> Result<Ask, Problem> {
+    pub(in crate::server) fn ask_again(
+        &self,
+        first: &Ask,
+        name: &str,
+        task: &TaskCard,
+    ) -> Result<Ask, Problem> {
         let seed = self.seed.or_else(|| Self::seed_of(first));
         Self { seed, ..self.clone() }.ask(name, task)
     }

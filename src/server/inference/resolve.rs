@@ -44,6 +44,7 @@ pub(in crate::server) fn card(
 
 /// The error of a call with more inputs than allowed.
 pub(in crate::server) fn too_many(inputs: usize, limit: usize) -> Problem {
-    let detail = format!("the call has {inputs} inputs, allowed are {limit}; split it, or raise --max-inputs");
+    let detail =
+        format!("the call has {inputs} inputs, allowed are {limit}; split it, or raise --max-inputs");
     Problem::new(Code::TooManyInputs, detail)
 }

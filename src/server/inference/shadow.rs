@@ -32,7 +32,12 @@ pub(in crate::server) struct Shadow {
 impl Shadow {
     /// The comparison of a call, if its task has a shadow and there is room. A call that the shadow answers itself
     /// is not compared.
-    pub(in crate::server) fn of(run: &Run, options: &Options, inputs: &[Value], bytes: usize) -> Option<Self> {
+    pub(in crate::server) fn of(
+        run: &Run,
+        options: &Options,
+        inputs: &[Value],
+        bytes: usize,
+    ) -> Option<Self> {
         let Run { service, name, task, .. } = run;
         let entry = service.store.task(name)?;
         let version = entry.routes.shadow.clone()?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::history::stored_state;
 use super::publish::Edits;
 use super::{Held, Keeper, Seen};
 use crate::engine::ReadyTask;
@@ -99,18 +100,18 @@ impl Keeper {
                 Condition::Any
             }
         };
+        if self.unsaved.contains(&name) {
+            self.note_unsaved(&name);
+        }
         let entry = self.store.task(&name);
         Ok(Current { name, condition, entry })
     }
 
     fn take_over_state(&mut self, name: &Arc<str>) -> Result<(), ChangeError> {
         let known = self.states.get(name).and_then(|held| held.tag.clone());
-        match self.stored_state(name)? {
+        match stored_state(&*self.shared.storage, name)? {
             Some(held) if held.tag != known => {
-                self.states.insert(Arc::clone(name), held);
-                if let Some(active) = self.store.task(name).and_then(|entry| entry.served) {
-                    self.activated(name, active.task.version(), active.file_bytes);
-                }
+                self.adopt(name, held);
                 if !self.reroute(name) {
                     return Err(ChangeError::Stopped);
                 }

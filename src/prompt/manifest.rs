@@ -77,6 +77,9 @@ pub struct TaskSpec {
     /// Fields of the template that are kept whole where a longer text is cut; others are cut at their ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// Inputs without content, such as `N/A`: label probabilities can be calibrated by what the model says to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content_free: Vec<Value>,
 }
 
 /// What the model answers with.

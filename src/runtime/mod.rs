@@ -23,7 +23,7 @@ pub use model::Model;
 pub use pace::Paces;
 pub use placement::Placed;
 pub use precision::{Precision, UnknownPrecision};
-pub use session::{Input, Output, Session};
+pub use session::{Input, Output, Outputs, Session};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

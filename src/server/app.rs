@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::traffic::Traffic;
-use super::{Code, Limits, Metrics, Problem, admin, health, metrics, observe, page, predict, shadow, tasks};
+use super::{
+    Code, Limits, Metrics, Problem, admin, completions, health, inference, metrics, observe, openapi, page,
+    predict, tasks, v2,
+};
 use crate::engine::Engine;
 use crate::store::Store;
 use crate::task::Tokenizer;
@@ -24,7 +29,7 @@ pub struct Service {
     pub(super) store: Arc<Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: Arc<Traffic>,
     /// Calls whose shadow may be computed.
     pub(super) comparisons: Arc<Semaphore>,
     /// Uploads that may be in memory.
@@ -49,8 +54,8 @@ impl Service {
             store,
             metrics,
             limits,
-            traffic: Traffic::new(),
-            comparisons: Arc::new(Semaphore::new(shadow::MAX_COMPARED)),
+            traffic: Arc::new(Traffic::new()),
+            comparisons: Arc::new(Semaphore::new(inference::MAX_COMPARED)),
             uploads: Semaphore::new(admin::MAX_UPLOADS),
         }
     }
@@ -76,15 +81,11 @@ impl Service {
 
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
-    Router::new()
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{task}", get(tasks::show))
+    let (router, api) = described().split_for_parts();
+    router
         .merge(admin::routes())
+        .merge(openapi::routes(&api))
         .merge(page::routes())
-        .route("/tasks/{task}/predict", post(predict::predict))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::scrape))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         // A mistake of ours must not cost the client its answer: it becomes a problem document.
@@ -94,20 +95,39 @@ pub fn app(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
+/// The routes that the description of the interface names, with that description.
+pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::with_openapi(openapi::Interface::openapi())
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(predict::predict))
+        .routes(routes!(completions::complete))
+        .routes(routes!(v2::metadata::server))
+        .routes(routes!(v2::metadata::live))
+        .routes(routes!(v2::metadata::ready))
+        .routes(routes!(v2::metadata::model))
+        .routes(routes!(v2::metadata::model_ready))
+        .routes(routes!(v2::metadata::model_version))
+        .routes(routes!(v2::metadata::version_ready))
+        .routes(routes!(v2::infer::infer))
+        .routes(routes!(v2::infer::infer_version))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::scrape))
+}
+
 async fn unknown_route(uri: Uri) -> Problem {
-    let detail = format!(
-        "there is no {}; the routes are /tasks, /tasks/{{task}}, /tasks/{{task}}/predict, \
-         /tasks/{{task}}/versions, /tasks/{{task}}/rollback, /tasks/{{task}}/traffic, /tasks/{{task}}/pin, \
-         /health/live, /health/ready and /metrics",
-        uri.path()
-    );
+    let detail =
+        format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
     Problem::new(Code::UnknownRoute, detail)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     let wanted = match uri.path().trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
         ["tasks", _] => "GET, PUT or DELETE",
-        ["tasks", _, "predict" | "rollback"] => "POST",
+        ["tasks", _, "predict" | "rollback"] | ["v1", "completions"] | ["v2", "models", .., "infer"] => {
+            "POST"
+        }
         ["tasks", _, "traffic"] => "PUT",
         ["tasks", _, "pin"] => "PUT or DELETE",
         _ => "GET",

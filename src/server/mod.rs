@@ -7,19 +7,22 @@
 mod admin;
 mod app;
 mod body;
+mod completions;
 mod connections;
 mod health;
+mod inference;
 mod lease;
 mod limits;
 mod metrics;
 mod observe;
+mod openapi;
 mod page;
 mod predict;
 mod problem;
-mod shadow;
 mod tasks;
 mod time;
 mod traffic;
+mod v2;
 
 pub use app::{Service, app};
 pub use connections::serve;

@@ -5,8 +5,12 @@
 mod answers_reference;
 /// The prompts of this repository on the model of this repository.
 mod bundled_prompts;
+/// Beam search against Hugging Face transformers; sampling by seed.
+mod decoding_reference;
 /// Several devices behind one queue, simulated.
 mod devices;
+/// The requests that the documentation shows.
+mod documentation;
 /// Prompts that clients upload, roll back, share out, pin and remove.
 mod lifecycle;
 /// Where nodes compute.
@@ -15,18 +19,28 @@ mod placement;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+/// Public clients from PyPI against the server.
+mod server_clients;
 /// Every error code, and what comes with it.
 mod server_errors;
 /// Kills of the server at any moment of its clients' changes.
 mod server_kill;
+/// Pages of the list of tasks.
+mod server_list;
 /// The server's metrics: names and values.
 mod server_metrics;
+/// The description of the interface against what the server does.
+mod server_openapi;
+/// The options of predict calls.
+mod server_options;
 /// What predict calls get.
 mod server_predict;
 /// The binary as a process: start-up errors, signals.
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// Texts sent as they are generated.
+mod server_stream;
 /// The store on a folder that hands and programs change too.
 mod store_folder;
 /// The store against a simple model of it, by random operations, faults and kills.

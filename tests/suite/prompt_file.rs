@@ -40,6 +40,7 @@ fn file(tokens: usize, mask: &[bool], value: f32) -> PromptFile {
                 output: OutputSpec::Labels { labels: vec![label("yes"), label("no")] },
                 max_input_tokens: 64,
                 keep: Vec::new(),
+                content_free: Vec::new(),
             },
             history: Vec::new(),
             scored_by: ScoredBy::default(),

@@ -82,7 +82,13 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         d_model,
         base_model: model,
         tokenizer,
-        task: TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() },
+        task: TaskSpec {
+            template: template.into(),
+            output,
+            max_input_tokens: 64,
+            keep: Vec::new(),
+            content_free: Vec::new(),
+        },
         history: vec![stage],
         scored_by: ScoredBy::default(),
         seed: 7,
@@ -102,6 +108,19 @@ pub fn topics() -> PromptFile {
 
 pub fn free_text() -> PromptFile {
     prompt(900, 4, "{text}", OutputSpec::Text { max_new_tokens: 8 })
+}
+
+/// Labels of several tokens that share beginnings, and inputs without content to calibrate by.
+pub fn calibrated() -> PromptFile {
+    let words = [("bad", "bad news"), ("bad sport", "bad news of sport"), ("good", "good")];
+    let mut file = prompt(300, 6, "what is it? {text}", labels(&words));
+    file.manifest.task.content_free = vec!["N/A".into(), "".into()];
+    file
+}
+
+/// Free text of many tokens.
+pub fn story() -> PromptFile {
+    prompt(900, 4, "{text}", OutputSpec::Text { max_new_tokens: 200 })
 }
 
 pub fn golden(input: impl Into<Value>, scores: &[f32]) -> Golden {

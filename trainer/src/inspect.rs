@@ -228,6 +228,7 @@ mod tests {
                 output: OutputSpec::Text { max_new_tokens: 8 },
                 max_input_tokens: 64,
                 keep: Vec::new(),
+                content_free: Vec::new(),
             },
             history: vec![stage("tuned", 3, None, 0.815), stage("token_pruned", 2, Some(0.3), 0.79)],
             scored_by: ScoredBy::default(),

@@ -22,7 +22,13 @@ fn fixture(name: &str) -> PathBuf {
 fn labels(template: &str) -> TaskSpec {
     let label = |name: &str| Label { name: name.into(), words: name.into() };
     let output = OutputSpec::Labels { labels: vec![label("good"), label("poor")] };
-    TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() }
+    TaskSpec {
+        template: template.into(),
+        output,
+        max_input_tokens: 64,
+        keep: Vec::new(),
+        content_free: Vec::new(),
+    }
 }
 
 fn texts() -> TaskSpec {

@@ -41,7 +41,13 @@ fn pruned() -> Prompt {
 
 fn file(setup: &Setup, prompt: Prompt) -> PromptFile {
     let output = OutputSpec::Labels { labels: labels() };
-    let task = TaskSpec { template: "{text}".into(), output, max_input_tokens: 64, keep: Vec::new() };
+    let task = TaskSpec {
+        template: "{text}".into(),
+        output,
+        max_input_tokens: 64,
+        keep: Vec::new(),
+        content_free: Vec::new(),
+    };
     prompt_file(&setup.base, task, prompt)
 }
 

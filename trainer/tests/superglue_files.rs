@@ -125,6 +125,7 @@ fn prompt(task: SuperGlue, path: &Path) {
         output: preset.output,
         max_input_tokens: 128,
         keep: Vec::new(),
+        content_free: Vec::new(),
     };
     prompt_file(&setup.base, task, prompt).write(path).unwrap();
 }

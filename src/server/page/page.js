@@ -18,7 +18,7 @@ async function loadTasks() {
     const { body } = await call(next);
     all.push(...body.tasks);
     refused = body.refused_files ?? refused;
-    next = body.next ? `/tasks?limit=500&after=${encodeURIComponent(body.next)}` : null;
+    next = body.next_cursor ? `/tasks?limit=500&cursor=${encodeURIComponent(body.next_cursor)}` : null;
   }
   tasks = all;
   showTasks(refused);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::history::stored_state;
 use super::publish::Edits;
@@ -139,16 +139,18 @@ impl Keeper {
         if !current.exists() {
             self.check_room()?;
         }
+        let start = Instant::now();
         let ready = self.check(Source::Bytes(Arc::clone(file)))?;
-        self.activate(current, &ready, file)
+        self.activate(current, &ready, file, start)
     }
 
-    /// Makes a checked version active.
+    /// Makes a version active that was checked since `start`.
     fn activate(
         &mut self,
         current: &Current,
         ready: &Arc<ReadyTask>,
         file: &[u8],
+        start: Instant,
     ) -> Result<Done, ChangeError> {
         let (name, version) = (&current.name, ready.version().to_owned());
         // the version that goes may not be kept yet
@@ -166,6 +168,7 @@ impl Keeper {
         let entry = Entry { served: Some(Arc::clone(&served)), failure: None, routes: Arc::new(routes) };
         self.publish(Edits::from([(Arc::clone(name), Some(entry))]));
         self.keep_rows(&served, ready);
+        self.shared.observer.loaded(name, start.elapsed());
         self.note_unsaved(name);
         Ok(Done { active: Some(version.clone()), previous: current.active(), version })
     }
@@ -233,9 +236,10 @@ impl Keeper {
         if !current.exists() {
             self.check_room()?;
         }
+        let start = Instant::now();
         let ready = self.check(Source::Kept(Arc::clone(name), target.clone()))?;
         let file = self.shared.storage.read(&version_key(name, &target), self.shared.loader.limits.bytes)?;
-        self.activate(current, &ready, &file.bytes)
+        self.activate(current, &ready, &file.bytes, start)
     }
 
     fn route(

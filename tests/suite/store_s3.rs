@@ -150,8 +150,10 @@ async fn the_lifecycle_works_on_a_bucket_and_servers_agree_through_it() {
     let shared = || there.store.task("t").is_some_and(|entry| !entry.routes.traffic.is_empty());
     eventually("the other server shares the traffic too", shared).await;
     assert_eq!(there.predict("t", json!({"input": "x"})).await.1["version"], v3);
-    let (status, answer) = call(&there, Method::POST, "/tasks/t/rollback", None, b"").await;
-    assert_eq!((status, &answer["active"]), (200, &json!(v3)), "{answer}");
+    for (body, active) in [(String::new(), &v1), (json!({"version": v3}).to_string(), &v3)] {
+        let (status, answer) = call(&there, Method::POST, "/tasks/t/rollback", None, body.as_bytes()).await;
+        assert_eq!((status, &answer["active"]), (200, &json!(active)), "{answer}");
+    }
 
     // of two that saw the same version, one wins, whichever server they ask
     let mut seen = v3.clone();

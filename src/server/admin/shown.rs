@@ -29,6 +29,7 @@ pub(super) fn versions(service: &Service, task: &str) -> Result<(HeaderMap, Valu
             json!({
                 "version": kept.version,
                 "active": active == Some(&kept.version),
+                "candidate": kept.candidate,
                 "traffic_percent": percent(&kept.version).unwrap_or(0),
                 "shadow": shadow == Some(&kept.version),
                 "in_memory": served.is_some_and(|served| service.store.is_resident(served)),

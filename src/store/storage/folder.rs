@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Condition, Listed, Object, Storage, StorageError, Tag};
-use crate::prompt::write_atomically;
+use crate::prompt::replace_atomically;
 
 /// A file written so short a time ago may be written again without another tag.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -124,8 +124,7 @@ impl Storage for FolderStorage {
         if !holds {
             return Err(StorageError::Changed { key: key.to_owned() });
         }
-        write_atomically(&path, bytes).map_err(failed)?;
-        let written = std::fs::metadata(&path).map_err(failed)?;
+        let written = replace_atomically(&path, bytes).map_err(failed)?;
         drop(lock);
         Ok(tag(&written))
     }

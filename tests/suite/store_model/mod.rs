@@ -151,6 +151,9 @@ impl Tested {
             active: entry.served.as_ref().map(version),
             failed: entry.failure.is_some(),
             versions: entry.routes.versions.iter().map(|kept| number(&kept.version)).collect(),
+            candidates: (entry.routes.versions.iter().filter(|kept| kept.candidate))
+                .map(|kept| number(&kept.version))
+                .collect(),
             traffic: entry
                 .routes
                 .traffic

@@ -1,6 +1,6 @@
 //! What the store should do, said as simply as possible. Versions are numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xprompt::store::Precondition;
 
@@ -60,6 +60,8 @@ pub struct Task {
     pub failed: bool,
     /// Kept versions, the one that was active last first.
     pub versions: Vec<usize>,
+    /// Those of them that were never active.
+    pub candidates: BTreeSet<usize>,
     pub traffic: BTreeMap<usize, u8>,
     pub shadow: Option<usize>,
     pub pinned: bool,
@@ -124,6 +126,7 @@ impl Task {
                 refuse(self.active.is_some(), Refusal::UnknownTask)?;
                 if !self.versions.contains(version) {
                     self.versions.insert(1, *version);
+                    self.candidates.insert(*version);
                     self.prune();
                 }
             }
@@ -135,7 +138,11 @@ impl Task {
                 // a bad file alone leaves no history
                 refuse(!self.versions.is_empty(), Refusal::UnknownTask)?;
                 let in_order = self.file.is_some() && !self.failed;
-                let before = self.versions.get(usize::from(in_order)).copied();
+                let before = if in_order {
+                    self.versions[1..].iter().find(|version| !self.candidates.contains(version)).copied()
+                } else {
+                    self.versions.first().copied()
+                };
                 let target =
                     version.map_or(before, |version| self.versions.contains(&version).then_some(version));
                 self.set(target.ok_or(Refusal::UnknownVersion)?);
@@ -169,6 +176,7 @@ impl Task {
     fn become_active(&mut self, version: usize) {
         self.versions.retain(|&kept| kept != version);
         self.versions.insert(0, version);
+        self.candidates.remove(&version);
         self.traffic.remove(&version);
         self.shadow = self.shadow.filter(|&shadow| shadow != version);
         self.prune();
@@ -180,7 +188,10 @@ impl Task {
             let unused =
                 |version: &usize| !self.traffic.contains_key(version) && self.shadow != Some(*version);
             match self.versions[1..].iter().rposition(unused) {
-                Some(i) => drop(self.versions.remove(i + 1)),
+                Some(i) => {
+                    let dropped = self.versions.remove(i + 1);
+                    self.candidates.remove(&dropped);
+                }
                 None => return,
             }
         }

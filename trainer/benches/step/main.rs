@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
 use xprompt::engine::{Answers, Generator, Scorer, Source};
-use xprompt::runtime::{Device, DeviceChoice, Model, Placed, Runtime};
+use xprompt::runtime::{Device, DeviceChoice, Model, Placed, Precision, Runtime};
 use xprompt::t5::Checkpoint;
 use xprompt::task::LabelTrie;
 use xprompt_trainer::example::Target;
@@ -70,6 +70,9 @@ struct Arguments {
     /// Where to compute, as the programs' --device.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// f32, tf32 or bf16; by default what is usual on the device.
+    #[arg(long)]
+    precision: Option<Precision>,
     /// ONNX Runtime library.
     #[arg(long)]
     onnxruntime: Option<PathBuf>,
@@ -114,7 +117,11 @@ fn main() -> anyhow::Result<()> {
         let model = Model::new(Checkpoint::open(&folder)?, runtime.clone());
         for &what in &arguments.what {
             for &size in &arguments.batches {
-                let models: Vec<Model> = devices.iter().map(|&device| model.clone().on(device)).collect();
+                let on = |&device: &Device| {
+                    let precision = arguments.precision.unwrap_or(Precision::of(device));
+                    model.clone().on(device).in_precision(precision)
+                };
+                let models: Vec<Model> = devices.iter().map(on).collect();
                 measure(&arguments, shape, what, size, &models, before)?;
             }
         }
@@ -162,6 +169,7 @@ fn measure(
                 if made > 0 { made } else { size * (rows.len() / models[0].config().d_model + text.len()) };
             put("status", json!("ok"));
             put("device", json!(models.iter().map(|model| model.device().to_string()).collect::<Vec<_>>()));
+            put("precision", json!(models[0].precision().to_string()));
             put("text", json!(arguments.text));
             put("prompt", json!(arguments.prompt));
             put("reps", json!(times.len()));

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -10,10 +11,14 @@ use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::pulse::Pulse;
 use super::traffic::Traffic;
-use super::{Code, Limits, Metrics, Problem, admin, health, metrics, observe, predict, shadow, tasks};
+use super::{
+    Code, Keys, Limits, Metrics, Problem, admin, auth, health, metrics, observe, predict, shadow, tasks,
+};
 use crate::engine::Engine;
 use crate::store::Store;
+use crate::t5::Config;
 use crate::task::Tokenizer;
 
 /// What answering takes.
@@ -29,6 +34,10 @@ pub struct Service {
     pub(super) comparisons: Arc<Semaphore>,
     /// Uploads that may be in memory.
     pub(super) uploads: Semaphore,
+    /// Keys that calls need, if they need one.
+    pub(super) keys: Option<Arc<Keys>>,
+    /// The trial passes that readiness depends on.
+    pub(super) pulse: Option<Pulse>,
 }
 
 // === impl Service ===
@@ -43,6 +52,7 @@ impl Service {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
+        metrics.limited(&limits, engine.options().max_queue);
         Self {
             engine,
             tokenizer,
@@ -52,7 +62,31 @@ impl Service {
             traffic: Traffic::new(),
             comparisons: Arc::new(Semaphore::new(shadow::MAX_COMPARED)),
             uploads: Semaphore::new(admin::MAX_UPLOADS),
+            keys: None,
+            pulse: None,
         }
+    }
+
+    /// The service for callers with one of these keys.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keys>) -> Self {
+        Self { keys: Some(keys), ..self }
+    }
+
+    /// The service with a trial pass of the model every so often; while it fails the service is not ready. Without,
+    /// only the pass at the engine's start is a proof.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot read the text of a trial pass.
+    pub fn with_trial_passes(self, config: &Config, every: Duration) -> Result<Self, String> {
+        let pulse = Pulse::new(&self.tokenizer, config, every)?;
+        Ok(Self { pulse: Some(pulse), ..self })
+    }
+
+    /// Where the service counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The engine that answers.
@@ -76,16 +110,30 @@ impl Service {
 
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
+    let router = open_routes().merge(admin::routes()).route("/metrics", get(metrics::scrape));
+    finish(router, service)
+}
+
+/// The routes without those that change what is served and without metrics.
+pub fn public_app(service: Arc<Service>) -> Router {
+    finish(open_routes(), service)
+}
+
+fn open_routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/tasks", get(tasks::list))
         .route("/tasks/{task}", get(tasks::show))
-        .merge(admin::routes())
         .route("/tasks/{task}/predict", post(predict::predict))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::scrape))
+}
+
+fn finish(router: Router<Arc<Service>>, service: Arc<Service>) -> Router {
+    router
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
+        // Inside of what counts and logs, so that refusals are counted and logged.
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), auth::authenticate))
         // A mistake of ours must not cost the client its answer: it becomes a problem document.
         .layer(CatchPanicLayer::custom(panicked))
         // Outermost, so that it sees every answer there is.

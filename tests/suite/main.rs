@@ -13,8 +13,14 @@ mod lifecycle;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+/// API keys, listeners, and who may do what on them.
+mod server_access;
+/// The dashboard and the alerts in docker/, against what a server exports.
+mod server_dashboards;
 /// Every error code, and what comes with it.
 mod server_errors;
+/// What clients may cost beyond a call, and the proof that readiness asks for.
+mod server_limits;
 /// The server's metrics: names and values.
 mod server_metrics;
 /// What predict calls get.
@@ -23,6 +29,12 @@ mod server_predict;
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// Flags, environment variables and the file of settings.
+mod server_settings;
+/// TLS, HTTP/2, and certificates that change.
+mod server_tls;
+/// Request ids in the log, and traces as a collector gets them.
+mod server_traces;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

@@ -115,18 +115,20 @@ async fn every_mistake_of_a_client_has_its_code_and_names_the_remedy() {
         assert!(detail.contains(words), "{place}: {detail}");
         seen.insert(got);
     }
-    // the others stand in tests of their own, those of the store in lifecycle and store_model, and internal in the
-    // engine's mapping
+    // the others stand in tests of their own, those of the store in lifecycle and store_model, those of keys in
+    // server_access, and internal in the engine's mapping
     let elsewhere = [
         "body_timeout",
         "deadline",
         "draining",
+        "forbidden",
         "internal",
         "not_ready",
         "overloaded",
         "precondition_failed",
         "store_full",
         "store_unavailable",
+        "unauthorized",
         "unknown_version",
     ];
     seen.extend(elsewhere.map(str::to_owned));

@@ -22,7 +22,7 @@ use super::lease::{answers, lease};
 use super::metrics::Stage;
 use super::shadow::Shadow;
 use super::traffic::Refused;
-use super::{Code, Problem, Service, body};
+use super::{Code, Problem, Service, body, trace};
 use crate::engine::{EngineError, Observer as _, ReadyTask, Reply, Request};
 
 /// Bytes of text that are cut into tokens where the request is read; more would hold up other requests.
@@ -65,6 +65,7 @@ pub(super) async fn predict(
     let start = Instant::now();
     let encoded = encode(&service, Arc::clone(&task), call).await?;
     service.metrics.stage(Stage::Tokenize, start.elapsed());
+    trace::tokenized(start);
     if let [Err(problem)] = encoded.as_slice()
         && !many
     {
@@ -87,6 +88,7 @@ pub(super) async fn predict(
                 let reply = wait(waiting, deadline).await?;
                 service.metrics.stage(Stage::Queue, reply.queued);
                 service.metrics.stage(Stage::Run, reply.ran);
+                trace::computed(&reply);
                 answered.count(&reply, tokens, &task);
                 Prediction::of(reply.answer, &task, &service.tokenizer, top_k, truncated)?
             }

@@ -21,9 +21,6 @@ use super::{Listener, Service, Tls};
 /// Bytes of a request's head, and of a body that is read ahead.
 const BUFFER: usize = 64 << 10;
 
-/// Headers of a request.
-const MAX_HEADERS: usize = 100;
-
 /// Requests at once on a connection that takes several.
 const MAX_STREAMS: u32 = 64;
 
@@ -180,7 +177,7 @@ impl Host {
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new())
                 .header_read_timeout(limit)
-                .max_headers(MAX_HEADERS)
+                .max_header_size(BUFFER)
                 .max_buf_size(BUFFER);
             self.converse(http.serve_connection(stream, service), &activity).await;
         }

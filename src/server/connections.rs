@@ -145,15 +145,15 @@ impl Host {
         let limit = self.service.limits.read_time;
         let stream = Timed::new(stream, limit);
         let Some(tls) = self.tls.clone() else { return self.speak(stream, false).await };
-        match tokio::time::timeout(limit, tls.accept(stream)).await {
-            Ok(Ok(stream)) => {
+        let shaken = tokio::time::timeout(limit, tls.accept(stream)).await;
+        match shaken.unwrap_or_else(|late| Err(io::Error::other(late))) {
+            Ok(stream) => {
                 let is_http2 = Tls::is_http2(&stream);
                 self.speak(stream, is_http2).await;
             }
-            failed => {
+            Err(error) => {
                 self.service.metrics.handshake_failed();
-                let error = failed.err().map(|late| late.to_string());
-                tracing::debug!(error, "a connection did not come to speak TLS");
+                tracing::debug!(%error, "a connection did not come to speak TLS");
             }
         }
     }

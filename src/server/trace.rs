@@ -19,9 +19,13 @@ const TRACER: &str = "xprompt";
 /// W3C's headers of a request.
 struct Headers<'a>(&'a HeaderMap);
 
-/// The span of a request, the child of what its headers name.
+/// The span of a request, the child of what its headers name. Probes and scrapes have none: they come every few
+/// seconds and nobody asks for them.
 pub(super) fn begin(method: &Method, route: &str, id: &str, headers: &HeaderMap) -> Context {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+    if route.starts_with("/health/") || route == "/metrics" {
+        return parent;
+    }
     let tracer = global::tracer(TRACER);
     let span = tracer
         .span_builder(format!("{method} {route}"))

@@ -21,8 +21,9 @@ use super::{Listener, Service, Tls};
 /// Bytes of a request's head, and of a body that is read ahead.
 const BUFFER: usize = 64 << 10;
 
-/// Requests at once on a connection that takes several.
-const MAX_STREAMS: u32 = 64;
+/// Requests at once on a connection that takes several, and bytes of their heads: all connections can have so many.
+const MAX_STREAMS: u32 = 32;
+const STREAM_HEAD: u32 = 16 << 10;
 
 /// How long to wait when the system has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +37,8 @@ struct Host {
     service: Arc<Service>,
     router: Router,
     tls: Option<Arc<Tls>>,
+    /// Requests that may be answered at once: as many as connections, also if one has several.
+    places: Arc<Semaphore>,
     /// True when connections are to end.
     closing: watch::Receiver<bool>,
     /// Open as long as a connection is.
@@ -59,6 +62,7 @@ pub async fn serve(listeners: Vec<Listener>, service: Arc<Service>, stop: impl F
                 service: Arc::clone(&service),
                 router: listener.router(&service),
                 tls: listener.tls.clone(),
+                places: Arc::new(Semaphore::new(service.limits.connections)),
                 closing: closing.clone(),
                 open: open.clone(),
             };
@@ -164,12 +168,12 @@ impl Host {
     {
         let (stream, limit) = (TokioIo::new(stream), self.service.limits.read_time);
         let activity = Activity::new();
-        let service = activity.watch(TowerToHyperService::new(self.router.clone()));
+        let service = activity.watch(TowerToHyperService::new(self.router.clone()), Arc::clone(&self.places));
         if is_http2 {
             let mut http = http2::Builder::new(TokioExecutor::new());
             http.timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(BUFFER as u32)
+                .max_header_list_size(STREAM_HEAD)
                 .keep_alive_interval(limit)
                 .keep_alive_timeout(limit);
             self.converse(http.serve_connection(stream, service), &activity).await;

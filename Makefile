@@ -1,20 +1,27 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup demo test lint fixtures baseline load search alerts
+.PHONY: help setup s3 demo test lint fixtures baseline load search alerts
 
 help: ## Lists the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: ## Fetches ONNX Runtime into .cache (PyPI wheel, pinned and checked by hash)
 	@$(PYTHON) scripts/setup.py onnxruntime
+
+s3: .cache/s3/installed ## Fetches an S3 server for the tests into .cache (moto, from PyPI)
+
+.cache/s3/installed: scripts/requirements-s3.txt
+	$(PYTHON) -m venv --clear .cache/s3
+	.cache/s3/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 demo: setup ## Trains a prompt, serves it, swaps it under load: the main job, at most ten minutes
 	@$(PYTHON) scripts/setup.py data
 	cargo build --release --locked --workspace --bins
 	@$(PYTHON) scripts/demo.py
 
-test: setup ## Runs all tests
+test: setup s3 ## Runs all tests
 	cargo test --locked --workspace
 
 lint: ## Formatting, clippy with warnings denied, documentation

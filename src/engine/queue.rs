@@ -4,16 +4,22 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
 use super::choose::choose;
+use super::decoding::Decoding;
 use super::ready::Answers;
 use super::scheduler::{Answer, EngineError, Observer, Options, Reply, Request};
 
 /// A request that waits or is computed.
 pub(super) struct Job {
     pub(super) request: Request,
+    pub(super) decoding: Decoding,
+    /// Where the tokens of a text go as they come.
+    pub(super) tokens: Option<mpsc::UnboundedSender<u32>>,
+    /// How many of them went there.
+    pub(super) told: usize,
     pub(super) since: Instant,
     pub(super) reply: oneshot::Sender<Result<Reply, EngineError>>,
 }
@@ -149,8 +155,16 @@ impl Waiting {
         let lengths: Vec<usize> = jobs.iter().map(|job| job.positions(d_model)).collect();
         let chosen = choose(&lengths, options);
         let mut batch = Vec::with_capacity(chosen.len());
+        // beams take rows like requests
+        let mut rows = 0;
         for (i, job) in jobs.drain(..).enumerate() {
-            if chosen.contains(&i) { batch.push(job) } else { queue.push_back(job) }
+            let fits = batch.is_empty() || rows + job.decoding.rows() <= options.max_batch;
+            if fits && chosen.contains(&i) {
+                rows += job.decoding.rows();
+                batch.push(job);
+            } else {
+                queue.push_back(job);
+            }
         }
         batch
     }
@@ -170,6 +184,18 @@ impl Job {
             Answers::Text { .. } => 1,
         };
         self.source().length(d_model) + labels
+    }
+
+    /// Passes on the tokens that are new since the last time.
+    pub(super) fn tell(&mut self, tokens: &[u32]) {
+        let Some(sender) = &self.tokens else { return };
+        for &token in &tokens[self.told.min(tokens.len())..] {
+            // a client that left is noticed by its reply
+            if sender.send(token).is_err() {
+                break;
+            }
+        }
+        self.told = tokens.len();
     }
 
     pub(super) fn answer(self, answer: Answer, started: Instant) {

@@ -1,10 +1,11 @@
 //! A prompt made ready to answer: its rows, its parsed template and its labels as a trie.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use super::Decoding;
 use crate::prompt::{Manifest, OutputSpec, PromptFile, TaskSpec};
 use crate::t5::Config;
 use crate::task::{InputForm, LabelTrie, Template, TemplateError, Tokenizer, TokenizerError, TrieError};
@@ -21,7 +22,21 @@ pub enum TaskError {
     /// A label's words cannot be cut.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// An input without content is no input of the task.
+    #[error("task.content_free[{index}]: {source}")]
+    ContentFree {
+        /// Which, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: InputError,
+    },
+    /// More inputs without content than are computed.
+    #[error("task.content_free has {0} inputs, allowed are {MAX_CONTENT_FREE}")]
+    ContentFreeCount(usize),
 }
+
+/// Inputs without content that a task may have.
+pub const MAX_CONTENT_FREE: usize = 16;
 
 /// Why an input cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +83,8 @@ pub struct TaskCard {
     kept_pieces: usize,
     form: InputForm,
     answers: Answers,
+    content_free: Vec<Vec<u32>>,
+    prior: OnceLock<Vec<f32>>,
 }
 
 /// One version of a task, ready to answer: its card, and its rows in memory.
@@ -95,14 +112,17 @@ impl ReadyTask {
         let form = InputForm::new(template, keep, *max_input_tokens)?;
         let answers = Answers::new(&manifest.task.output, tokenizer, config)?;
         let rows = prompt.rows().to_vec();
-        let card = TaskCard {
+        let mut card = TaskCard {
             version,
             kept_tokens: prompt.kept_token_count(),
             kept_pieces: prompt.kept_piece_count(),
             form,
             answers,
+            content_free: Vec::new(),
+            prior: OnceLock::new(),
             manifest,
         };
+        card.content_free = card.encode_content_free(tokenizer)?;
         Ok(Self { card: Arc::new(card), rows })
     }
 
@@ -166,6 +186,15 @@ impl TaskCard {
         &self.answers
     }
 
+    /// How the task generates text if nothing else is asked for.
+    #[must_use]
+    pub fn decoding(&self) -> Decoding {
+        match self.answers {
+            Answers::Text { max_new_tokens } => Decoding::greedy(max_new_tokens),
+            Answers::Labels { .. } => Decoding::greedy(0),
+        }
+    }
+
     /// The parsed template.
     #[must_use]
     pub fn template(&self) -> &Template {
@@ -176,6 +205,39 @@ impl TaskCard {
     #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.kept_tokens * self.manifest.d_model * size_of::<f32>()
+    }
+
+    fn encode_content_free(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, TaskError> {
+        let inputs = &self.manifest.task.content_free;
+        if inputs.len() > MAX_CONTENT_FREE {
+            return Err(TaskError::ContentFreeCount(inputs.len()));
+        }
+        let encode = |(index, input)| match self.encode(input, tokenizer, true) {
+            Ok((ids, _)) => Ok(ids),
+            Err(source) => Err(TaskError::ContentFree { index, source }),
+        };
+        inputs.iter().enumerate().map(encode).collect()
+    }
+
+    /// Token ids of the inputs without content, if the file has some.
+    #[must_use]
+    pub fn content_free(&self) -> &[Vec<u32>] {
+        &self.content_free
+    }
+
+    /// The label probabilities that inputs without content get, once they were computed.
+    #[must_use]
+    pub fn prior(&self) -> Option<&[f32]> {
+        self.prior.get().map(Vec::as_slice)
+    }
+
+    /// Keeps the label probabilities of each input without content, as their means.
+    pub fn set_prior(&self, scores: &[Vec<f32>]) {
+        let mean =
+            |label: usize| scores.iter().map(|scores| scores[label]).sum::<f32>() / scores.len() as f32;
+        let labels = scores.first().map_or(0, Vec::len);
+        // computed twice side by side, it is the same
+        self.prior.get_or_init(|| (0..labels).map(mean).collect());
     }
 
     /// Token ids of an input, with the end token, and whether they were cut to the task's limit.

@@ -1,18 +1,24 @@
 //! A device's thread: it owns the device's sessions and takes its work from the queue.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::decoding::Decoding;
 use super::generator::{Generation, Generator};
 use super::queue::{Job, Queue};
 use super::ready::{Answers, ReadyTask};
 use super::scheduler::{Answer, BatchKind, BatchReport, EngineError, Observer};
 use super::{Scorer, Source};
-use crate::runtime::{Device, Model, RuntimeError};
+use crate::runtime::{Device, Model, Paces, RuntimeError};
 use crate::task::LabelTrie;
 
 /// Failures in a row after which one of several devices is given up.
 const GIVEN_UP_AFTER: usize = 3;
+
+/// Batches of texts under way at once. They take turns step by step: one that comes while another runs has its first
+/// token soon, and where many come, batches are still large.
+const GENERATIONS: usize = 4;
 
 /// The owner of a device's sessions.
 pub(super) struct Worker {
@@ -20,11 +26,15 @@ pub(super) struct Worker {
     observer: Arc<dyn Observer>,
     d_model: usize,
     device: Device,
+    /// How fast all devices of the engine are, and this one's place there.
+    paces: Arc<Mutex<Paces>>,
+    place: usize,
     /// Whether the engine has other devices.
     several: bool,
     scorer: Scorer,
     generator: Generator,
-    running: Option<Running>,
+    /// Those that take the next steps first.
+    running: VecDeque<Running>,
     /// Failures since the last batch that was computed.
     failures: usize,
     /// Whether the queue counts on it.
@@ -33,7 +43,8 @@ pub(super) struct Worker {
 
 /// A batch of texts under way.
 struct Running {
-    jobs: Vec<Job>,
+    /// None where a text was answered or its client left.
+    jobs: Vec<Option<Job>>,
     generation: Generation,
     since: Instant,
 }
@@ -46,7 +57,8 @@ impl Worker {
         model: &Model,
         queue: Arc<Queue>,
         observer: Arc<dyn Observer>,
-        several: bool,
+        paces: Arc<Mutex<Paces>>,
+        place: usize,
     ) -> Result<Self, RuntimeError> {
         let mut scorer = Scorer::new(model)?;
         let mut generator = Generator::new(model)?;
@@ -56,15 +68,18 @@ impl Worker {
         generator.generate(&[source], &[1])?;
         queue.join();
         let (d_model, device) = (model.config().d_model, model.device());
+        let several = paces.lock().unwrap_or_else(PoisonError::into_inner).count() > 1;
         Ok(Self {
             queue,
             observer,
             d_model,
             device,
+            paces,
+            place,
             several,
             scorer,
             generator,
-            running: None,
+            running: VecDeque::new(),
             failures: 0,
             joined: true,
         })
@@ -72,12 +87,12 @@ impl Worker {
 
     /// Works until the queue is closed and empty, or the device is given up.
     pub(super) fn work(mut self) {
-        while self.running.is_some() || self.queue.wait() {
+        while !self.running.is_empty() || self.queue.wait() {
             let batch = self.queue.take(false, &*self.observer);
             if !batch.is_empty() {
                 self.score(batch);
             }
-            if self.running.is_none() {
+            if self.running.len() < GENERATIONS {
                 let batch = self.queue.take(true, &*self.observer);
                 if !batch.is_empty() {
                     self.start_generation(batch);
@@ -85,7 +100,7 @@ impl Worker {
             }
             self.step_generation();
             // one that always fails at once would take every request that waits
-            if self.failures >= GIVEN_UP_AFTER && self.running.is_none() && self.queue.leave_to_others() {
+            if self.failures >= GIVEN_UP_AFTER && self.running.is_empty() && self.queue.leave_to_others() {
                 self.joined = false;
                 tracing::error!(
                     device = %self.device,
@@ -102,15 +117,21 @@ impl Worker {
             batch.iter().map(|job| Arc::as_ptr(&job.request.task)).collect();
         tasks.sort_unstable();
         tasks.dedup();
+        let padded_tokens = lengths().max().unwrap_or(0) * batch.len();
         self.observer.batch(&BatchReport {
             kind,
             device: self.device,
             requests: batch.len(),
             tokens: lengths().sum(),
-            padded_tokens: lengths().max().unwrap_or(0) * batch.len(),
+            padded_tokens,
             tasks: tasks.len(),
             elapsed,
         });
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.note(self.place, padded_tokens, elapsed.as_secs_f64());
+        if let Some(slow) = paces.slow_device() {
+            tracing::warn!("{slow}");
+        }
     }
 
     fn score(&mut self, batch: Vec<Job>) {
@@ -139,33 +160,40 @@ impl Worker {
     fn start_generation(&mut self, jobs: Vec<Job>) {
         let since = Instant::now();
         let sources: Vec<Source<'_>> = jobs.iter().map(Job::source).collect();
-        let limit = |job: &Job| match job.request.task.answers() {
-            Answers::Text { max_new_tokens } => *max_new_tokens,
-            Answers::Labels { .. } => 0,
-        };
-        let limits: Vec<usize> = jobs.iter().map(limit).collect();
-        match self.generator.start(&sources, &limits) {
+        let decodings: Vec<Decoding> = jobs.iter().map(|job| job.decoding).collect();
+        match self.generator.start(&sources, &decodings) {
             Ok(generation) => {
                 self.report(BatchKind::Encode, &jobs, since.elapsed());
-                self.running = Some(Running { jobs, generation, since });
+                let jobs = jobs.into_iter().map(Some).collect();
+                self.running.push_back(Running { jobs, generation, since });
             }
             Err(error) => self.fail(jobs, error),
         }
     }
 
     fn step_generation(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(mut running) = self.running.pop_front() else { return };
         if let Err(error) = self.generator.step(&mut running.generation) {
-            return self.fail(running.jobs, error);
+            return self.fail(running.jobs.into_iter().flatten().collect(), error);
         }
         self.failures = 0;
-        let abandoned = running.jobs.iter().all(|job| job.reply.is_closed());
-        if !running.generation.is_finished() && !abandoned {
-            self.running = Some(running);
-            return;
+        for (i, slot) in running.jobs.iter_mut().enumerate() {
+            let Some(job) = slot else { continue };
+            if job.reply.is_closed() {
+                self.observer.dropped("client_left");
+                running.generation.abandon(i);
+                *slot = None;
+                continue;
+            }
+            job.tell(running.generation.tokens(i));
+            if let Some(text) = running.generation.ended(i)
+                && let Some(job) = slot.take()
+            {
+                job.answer(Answer::Text(text.clone()), running.since);
+            }
         }
-        for (job, text) in running.jobs.into_iter().zip(running.generation.into_texts()) {
-            job.answer(Answer::Text(text), running.since);
+        if running.jobs.iter().any(Option::is_some) {
+            self.running.push_back(running);
         }
     }
 

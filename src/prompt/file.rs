@@ -279,6 +279,14 @@ impl PromptFile {
 /// # Errors
 /// If the system fails; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace_atomically(path, bytes).map(drop)
+}
+
+/// As [`write_atomically`], and tells what the new file is: at `path` another writer's may be by then.
+///
+/// # Errors
+/// If the system fails; what was at `path` stays.
+pub fn replace_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<std::fs::Metadata> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
@@ -290,8 +298,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     }
+    let metadata = file.as_file().metadata()?;
     file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(metadata)
 }
 
 // === checks ===

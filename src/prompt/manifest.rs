@@ -29,6 +29,9 @@ pub struct Manifest {
     /// What was done to the prompt, in order.
     #[serde(default)]
     pub history: Vec<Stage>,
+    /// What its importance was measured by.
+    #[serde(default, skip_serializing_if = "ScoredBy::is_unknown")]
+    pub scored_by: ScoredBy,
     /// The seed of the run.
     #[serde(default)]
     pub seed: u64,
@@ -74,6 +77,9 @@ pub struct TaskSpec {
     /// Fields of the template that are kept whole where a longer text is cut; others are cut at their ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// Inputs without content, such as `N/A`: label probabilities can be calibrated by what the model says to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content_free: Vec<Value>,
 }
 
 /// What the model answers with.
@@ -116,6 +122,9 @@ pub struct Stage {
     /// The share that was pruned in it, if it pruned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// By which score it pruned, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Score>,
     /// Optimizer steps taken in it.
     #[serde(default)]
     pub steps: usize,
@@ -125,6 +134,46 @@ pub struct Stage {
     /// Metrics on the test set.
     #[serde(default)]
     pub test: Map<String, Value>,
+}
+
+/// What the importance of a token or piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// The expected absolute derivative of the loss by the mask: XPrompt's.
+    AbsoluteGradient,
+    /// Minus the expected derivative with its sign.
+    SignedGradient,
+    /// How much the loss rises when the token or piece is left out.
+    LeaveOneOut,
+}
+
+/// By which scores a prompt's importance was measured; none where it was not, or where an older program did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoredBy {
+    /// That of its tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Score>,
+    /// That of its pieces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<Score>,
+}
+
+// === impl ScoredBy ===
+
+impl ScoredBy {
+    /// The same score for both.
+    #[must_use]
+    pub fn both(score: Score) -> Self {
+        Self { tokens: Some(score), pieces: Some(score) }
+    }
+
+    /// Whether neither is known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A data file that a prompt was made with.

@@ -8,9 +8,10 @@ mod manifest;
 mod pruning;
 mod tensor;
 
-pub use file::{Limits, PromptError, PromptFile, write_atomically};
+pub use file::{Limits, PromptError, PromptFile, replace_atomically, write_atomically};
 pub use manifest::{
-    Base, DataSource, FORMAT, Fingerprint, Golden, Label, Manifest, OutputSpec, Stage, TaskSpec,
+    Base, DataSource, FORMAT, Fingerprint, Golden, Label, Manifest, OutputSpec, Score, ScoredBy, Stage,
+    TaskSpec,
 };
 pub use pruning::{keep_top_pieces, keep_top_tokens};
 pub use tensor::Prompt;

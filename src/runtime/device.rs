@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use ort::ep::ArenaExtendStrategy;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 
 use super::{CudaProblem, Precision, RuntimeError};
@@ -28,6 +29,15 @@ impl Device {
             Self::Cpu => "cpu",
             Self::Cuda(_) => "cuda",
         }
+    }
+
+    /// The memory that its tensors lie in.
+    pub(super) fn memory(self) -> Result<MemoryInfo<'static>, RuntimeError> {
+        let (device, number) = match self {
+            Self::Cpu => (AllocationDevice::CPU, 0),
+            Self::Cuda(number) => (AllocationDevice::CUDA, number),
+        };
+        Ok(MemoryInfo::new(device, number.cast_signed(), AllocatorType::Device, MemoryType::Default)?)
     }
 
     /// Puts a session's nodes on the device. A device that cannot be used is an error, never a silent fallback.

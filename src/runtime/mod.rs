@@ -9,6 +9,8 @@ mod error;
 mod kernels;
 mod library;
 mod model;
+mod pace;
+mod placement;
 mod precision;
 mod session;
 
@@ -18,8 +20,10 @@ pub use device::Device;
 pub use error::RuntimeError;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
+pub use pace::Paces;
+pub use placement::Placed;
 pub use precision::{Precision, UnknownPrecision};
-pub use session::{Input, Output, Session};
+pub use session::{Input, Output, Outputs, Session};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -109,7 +113,7 @@ impl Runtime {
         }
         let mut builder = device.register(builder, Precision::of(device), &self.library)?;
         let model = graph.to_model(|_| unreachable!("the graph has no weights"));
-        let mut session = Session::new(builder.commit_from_memory(&model)?);
+        let mut session = Session::new(builder.commit_from_memory(&model)?, device)?;
         let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
         if sum.f32s()? == [3.0, -4.0] {
             Ok(())

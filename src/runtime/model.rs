@@ -1,12 +1,13 @@
 //! A checkpoint ready to run: its weights shared by every session of the process.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Device, Precision, Runtime, RuntimeError, Session, kernels};
+use super::{Device, Precision, Runtime, RuntimeError, Session, kernels, placement};
 use crate::graph::{Arithmetic, Graph, Kernels, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
@@ -24,6 +25,8 @@ pub struct Model {
     runtime: Runtime,
     device: Device,
     precision: Precision,
+    /// Where sessions leave profiles, if they do.
+    profiles: Option<PathBuf>,
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
 }
 
@@ -38,6 +41,7 @@ impl Model {
             runtime,
             device: Device::Cpu,
             precision: Precision::F32,
+            profiles: None,
             expanded: Arc::default(),
         }
     }
@@ -52,6 +56,21 @@ impl Model {
     #[must_use]
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// In which format it computes.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The same whose sessions each leave a profile of their runs in a folder, when they are dropped. [`Placed::read`]
+    /// reads them. Profiling slows every run down.
+    ///
+    /// [`Placed::read`]: super::Placed::read
+    #[must_use]
+    pub fn profiled(self, folder: &Path) -> Self {
+        Self { profiles: Some(folder.to_owned()), ..self }
     }
 
     /// The weights and their configuration.
@@ -109,6 +128,11 @@ impl Model {
         if graph.kernels() == Kernels::Fused {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }
+        if let Some(folder) = &self.profiles {
+            // a profile of threads that other sessions use too breaks their runs
+            builder = builder.with_independent_thread_pool().map_err(recover)?;
+            builder = builder.with_profiling(placement::new_profile(folder)).map_err(recover)?;
+        }
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
@@ -127,7 +151,7 @@ impl Model {
                 }
             })
         };
-        Ok(Session::new(builder.commit_from_memory(&model)?))
+        Session::new(builder.commit_from_memory(&model)?, self.device)
     }
 
     fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {

@@ -1,9 +1,10 @@
 //! A session: one loaded graph.
 
+use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, TensorRef};
+use ort::value::{DynValue, Tensor, TensorRef};
 
-use super::RuntimeError;
+use super::{Device, RuntimeError};
 
 /// A tensor that goes into a run.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Output {
 pub struct Session {
     inner: ort::session::Session,
     outputs: Vec<String>,
+    device: MemoryInfo<'static>,
+    host: MemoryInfo<'static>,
 }
 
 // === impl Input ===
@@ -50,7 +53,7 @@ impl Output {
     /// The elements, row-major.
     ///
     /// # Errors
-    /// If they are not 32-bit floats.
+    /// If they are not 32-bit floats, or were kept on a GPU.
     pub fn f32s(&self) -> Result<&[f32], RuntimeError> {
         match self.value.try_extract_tensor::<f32>() {
             Ok((_, data)) => Ok(data),
@@ -62,9 +65,9 @@ impl Output {
 // === impl Session ===
 
 impl Session {
-    pub(super) fn new(inner: ort::session::Session) -> Self {
+    pub(super) fn new(inner: ort::session::Session, device: Device) -> Result<Self, RuntimeError> {
         let outputs = inner.outputs().iter().map(|outlet| outlet.name().to_owned()).collect();
-        Self { inner, outputs }
+        Ok(Self { inner, outputs, device: device.memory()?, host: Device::Cpu.memory()? })
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.
@@ -86,16 +89,52 @@ impl Session {
             values.push(((*name).to_owned(), value));
         }
         let mut results = self.inner.run(values)?;
-        let outputs = self
-            .outputs
-            .iter()
-            .map(|name| {
-                let value = results.remove(name).ok_or_else(|| RuntimeError::Output(name.clone()))?;
-                Ok(Output { name: name.clone(), value })
-            })
-            .collect::<Result<_, RuntimeError>>()?;
-        Ok(Outputs(outputs))
+        take_all(&self.outputs, |name| results.remove(name))
     }
+
+    /// The same for outputs that go into later runs: those that `keep` names stay in the memory of the device, where
+    /// only [`Input::Kept`] reads them. All others come to the host.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_keeping(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        keep: impl Fn(&str) -> bool,
+    ) -> Result<Outputs, RuntimeError> {
+        let mut binding = self.inner.create_binding()?;
+        for (name, input) in inputs {
+            if !self.inner.inputs().iter().any(|known| known.name() == *name) {
+                continue;
+            }
+            match input {
+                // owned: ort copies a borrowed tensor that stays on its device by a session, and hangs
+                Input::F32(shape, data) => {
+                    binding.bind_input(*name, &Tensor::from_array((shape.clone(), data.to_vec()))?)?;
+                }
+                Input::I64(shape, data) => {
+                    binding.bind_input(*name, &Tensor::from_array((shape.clone(), data.to_vec()))?)?;
+                }
+                Input::Kept(output) => binding.bind_input(*name, &output.value)?,
+            }
+        }
+        for name in &self.outputs {
+            binding.bind_output_to_device(name, if keep(name) { &self.device } else { &self.host })?;
+        }
+        let mut results = self.inner.run_binding(&binding)?;
+        take_all(&self.outputs, |name| results.remove(name))
+    }
+}
+
+fn take_all(
+    names: &[String],
+    mut take: impl FnMut(&str) -> Option<DynValue>,
+) -> Result<Outputs, RuntimeError> {
+    let output = |name: &String| {
+        let value = take(name).ok_or_else(|| RuntimeError::Output(name.clone()))?;
+        Ok(Output { name: name.clone(), value })
+    };
+    names.iter().map(output).collect::<Result<_, RuntimeError>>().map(Outputs)
 }
 
 /// What a run returned, by name.

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::pulse::Pulse;
 use super::traffic::Traffic;
 use super::{
-    Code, Keys, Limits, Metrics, Problem, admin, auth, health, metrics, observe, predict, shadow, tasks,
+    Code, Keys, Limits, Metrics, Problem, admin, auth, completions, health, inference, metrics, observe,
+    openapi, page, predict, tasks, v2,
 };
 use crate::engine::Engine;
 use crate::store::Store;
@@ -29,7 +32,7 @@ pub struct Service {
     pub(super) store: Arc<Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: Arc<Traffic>,
     /// Calls whose shadow may be computed.
     pub(super) comparisons: Arc<Semaphore>,
     /// Uploads that may be in memory.
@@ -59,8 +62,8 @@ impl Service {
             store,
             metrics,
             limits,
-            traffic: Traffic::new(),
-            comparisons: Arc::new(Semaphore::new(shadow::MAX_COMPARED)),
+            traffic: Arc::new(Traffic::new()),
+            comparisons: Arc::new(Semaphore::new(inference::MAX_COMPARED)),
             uploads: Semaphore::new(admin::MAX_UPLOADS),
             keys: None,
             pulse: None,
@@ -110,26 +113,20 @@ impl Service {
 
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
-    let router = open_routes().merge(admin::routes()).route("/metrics", get(metrics::scrape));
-    finish(router, service)
+    let (router, api) = described().split_for_parts();
+    finish(router.merge(admin::routes()), &api, service)
 }
 
 /// The routes without those that change what is served and without metrics.
 pub fn public_app(service: Arc<Service>) -> Router {
-    finish(open_routes(), service)
+    let (router, api) = open_routes().split_for_parts();
+    finish(router, &api, service)
 }
 
-fn open_routes() -> Router<Arc<Service>> {
-    Router::new()
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{task}", get(tasks::show))
-        .route("/tasks/{task}/predict", post(predict::predict))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-}
-
-fn finish(router: Router<Arc<Service>>, service: Arc<Service>) -> Router {
+fn finish(router: Router<Arc<Service>>, api: &utoipa::openapi::OpenApi, service: Arc<Service>) -> Router {
     router
+        .merge(openapi::routes(api))
+        .merge(page::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         // Inside of what counts and logs, so that refusals are counted and logged.
@@ -141,17 +138,46 @@ fn finish(router: Router<Arc<Service>>, service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
+/// The routes that the description of the interface names, with that description.
+pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
+    open_routes().routes(routes!(metrics::scrape))
+}
+
+fn open_routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::with_openapi(openapi::Interface::openapi())
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(predict::predict))
+        .routes(routes!(completions::complete))
+        .routes(routes!(v2::metadata::server))
+        .routes(routes!(v2::metadata::live))
+        .routes(routes!(v2::metadata::ready))
+        .routes(routes!(v2::metadata::model))
+        .routes(routes!(v2::metadata::model_ready))
+        .routes(routes!(v2::metadata::model_version))
+        .routes(routes!(v2::metadata::version_ready))
+        .routes(routes!(v2::infer::infer))
+        .routes(routes!(v2::infer::infer_version))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}
+
 async fn unknown_route(uri: Uri) -> Problem {
-    let detail = format!(
-        "there is no {}; the routes are /tasks, /tasks/{{task}}, /tasks/{{task}}/predict, /health/live, \
-         /health/ready and /metrics",
-        uri.path()
-    );
+    let detail =
+        format!("there is no {}; /openapi.json describes the routes, and /docs shows them", uri.path());
     Problem::new(Code::UnknownRoute, detail)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let wanted = if uri.path().ends_with("/predict") { "POST" } else { "GET" };
+    let wanted = match uri.path().trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
+        ["tasks", _] => "GET, PUT or DELETE",
+        ["tasks", _, "predict" | "rollback"] | ["v1", "completions"] | ["v2", "models", .., "infer"] => {
+            "POST"
+        }
+        ["tasks", _, "traffic"] => "PUT",
+        ["tasks", _, "pin"] => "PUT or DELETE",
+        _ => "GET",
+    };
     Problem::new(Code::MethodNotAllowed, format!("{} takes {wanted}, not {method}", uri.path()))
 }
 

@@ -35,14 +35,7 @@ pub(super) async fn lease(
         LeaseError::UnknownTask => unknown(name),
         LeaseError::NotLoaded => not_loaded(name),
         LeaseError::Rejected(failure) => rejected(name, &failure),
-        LeaseError::WrongVersion { active } => {
-            let detail = format!(
-                "task {name:?} is at version {active}, the call asks for {}; leave version out to take what is \
-                 active, or give that version a share of the traffic, which may be 0",
-                version.unwrap_or_default()
-            );
-            Problem::new(Code::VersionConflict, detail)
-        }
+        LeaseError::WrongVersion { active } => wrong_version(name, &active, version.unwrap_or_default()),
         LeaseError::Unavailable(reason) => {
             let detail = format!(
                 "the prompt of task {name:?} is not in memory and cannot be read: {reason}; pin tasks that have to \
@@ -51,6 +44,15 @@ pub(super) async fn lease(
             Problem::new(Code::StoreUnavailable, detail)
         }
     })
+}
+
+/// The error of a version that does not answer.
+pub(super) fn wrong_version(name: &str, active: &str, version: &str) -> Problem {
+    let detail = format!(
+        "task {name:?} is at version {active}, the call asks for {version}; leave version out to take what is active, \
+         or give that version a share of the traffic, which may be 0"
+    );
+    Problem::new(Code::VersionConflict, detail)
 }
 
 /// The error of a name without a task.

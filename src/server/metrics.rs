@@ -21,7 +21,7 @@ use prometheus::{
 use self::predictions::Predictions;
 pub(super) use self::prompts::Comparison;
 use self::prompts::Prompts;
-use super::predict::{Prediction, Usage};
+use super::inference::{Prediction, Usage};
 use super::{Limits, Service};
 use crate::engine::{self, BatchKind, BatchReport};
 
@@ -185,7 +185,7 @@ impl Metrics {
             run_seconds: stages.with_label_values(&["run"]),
             predictions: Predictions::new(make.counters(
                 "predictions_total",
-                "Inputs answered, by task and predicted label; free text has the label text.",
+                "Inputs answered, by task and predicted label; free text has the label text, no label abstained.",
                 &["task", "label"],
             )),
             failed_inputs: make.counter(
@@ -323,10 +323,17 @@ impl Metrics {
 
     pub(super) fn predicted(&self, task: &str, prediction: &Prediction) {
         match prediction {
-            Prediction::Label { label, .. } => self.predictions.count(task, label),
-            Prediction::Text { .. } => self.predictions.count(task, "text"),
+            Prediction::Label { label, .. } => {
+                self.predictions.count(task, label.as_deref().unwrap_or("abstained"));
+            }
+            Prediction::Text { .. } => self.generated(task),
             Prediction::Failed { .. } => self.failed_inputs.inc(),
         }
+    }
+
+    /// A text was answered.
+    pub(super) fn generated(&self, task: &str) {
+        self.predictions.count(task, "text");
     }
 
     pub(super) fn tokens(&self, usage: &Usage) {
@@ -384,7 +391,11 @@ impl Drop for OpenConnection {
     }
 }
 
-/// `GET /metrics`, in the Prometheus text format.
+/// The metrics, in the Prometheus text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "Operation",
+    responses((status = 200, description = "All metrics.", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn scrape(State(service): State<Arc<Service>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], service.metrics.text(&service))
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::engine::EngineError;
 
@@ -67,6 +68,24 @@ pub struct Problem {
     pub code: Code,
     /// What exactly, and the remedy.
     pub detail: String,
+}
+
+/// An error as it is written (RFC 9457).
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes what Problem serializes to")]
+pub(super) struct ProblemDocument {
+    /// A URN of the code.
+    #[schema(rename = "type", example = "urn:xprompt:problem:bad_input")]
+    kind: String,
+    /// The code for people.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What exactly, and the remedy.
+    detail: String,
+    /// The stable name of the kind of problem, for programs.
+    #[schema(example = "bad_input")]
+    code: String,
 }
 
 // === impl Code ===
@@ -161,7 +180,7 @@ impl Code {
     }
 
     /// Seconds after which the same request may succeed, for conditions that pass by themselves.
-    fn retry_after(self) -> Option<&'static str> {
+    pub(super) fn retry_after(self) -> Option<&'static str> {
         matches!(self, Self::Overloaded | Self::Draining | Self::NotReady | Self::StoreUnavailable)
             .then_some("1")
     }

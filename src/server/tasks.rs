@@ -3,31 +3,95 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
 
+use super::admin::etag;
 use super::lease::{not_loaded, unknown};
+use super::openapi::problems;
 use super::time::rfc3339;
 use super::{Code, Problem, Service};
 use crate::prompt::OutputSpec;
 use crate::store::{Entry, Served};
 
-/// All tasks in short, and the files that cannot be one.
-pub(super) async fn list(State(service): State<Arc<Service>>) -> Json<Value> {
+problems!(ListProblems: BadRequest);
+problems!(ShowProblems: BadRequest, UnknownTask, NotReady);
+
+/// Tasks of a page where nothing is said, and at most.
+const PAGE: usize = 100;
+const LONGEST_PAGE: usize = 1000;
+
+/// Which page of the tasks.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Tasks of a page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of the tasks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskPage {
+    /// In the order of their names.
+    #[schema(value_type = Vec<Object>)]
+    tasks: Vec<Value>,
+    /// All tasks.
+    total: usize,
+    /// Asks for the next page; none on the last.
+    #[schema(required)]
+    next_cursor: Option<String>,
+    /// Files that cannot be a task, with the reason; on the first page.
+    #[schema(value_type = Vec<Object>)]
+    refused_files: Vec<Value>,
+}
+
+/// The tasks in short, and the files that cannot be one.
+///
+/// Pages follow the order of names: a task that is there all the time is on exactly one of them.
+#[utoipa::path(
+    get, path = "/tasks", tag = "Tasks", params(ListQuery),
+    responses((status = 200, description = "A page of the tasks.", body = TaskPage), ListProblems)
+)]
+pub(super) async fn list(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<TaskPage>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=LONGEST_PAGE).contains(&limit) {
+        return Err(Problem::new(Code::BadRequest, format!("limit is {limit}; ask for 1 to {LONGEST_PAGE}")));
+    }
     let catalog = service.store.catalog();
-    let tasks: Vec<Value> =
-        catalog.tasks().map(|(name, entry)| Value::Object(summary(name, entry))).collect();
-    let refused: Vec<Value> =
-        catalog.refused().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
-    Json(json!({"tasks": tasks, "refused_files": refused}))
+    let is_before = |name: &str| query.cursor.as_deref().is_some_and(|cursor| name <= cursor);
+    let mut rest = catalog.tasks().skip_while(|(name, _)| is_before(name)).peekable();
+    let page: Vec<(&Arc<str>, &Entry)> = rest.by_ref().take(limit).collect();
+    let next_cursor = rest.peek().and(page.last()).map(|(name, _)| name.to_string());
+    let refused = catalog.refused().filter(|_| query.cursor.is_none());
+    Ok(Json(TaskPage {
+        tasks: page.into_iter().map(|(name, entry)| Value::Object(summary(name, entry))).collect(),
+        total: catalog.tasks().len(),
+        next_cursor,
+        refused_files: refused.map(|(file, reason)| json!({"file": file, "reason": reason})).collect(),
+    }))
 }
 
 /// One task in full.
+#[utoipa::path(
+    get, path = "/tasks/{task}", tag = "Tasks", params(("task" = String, Path, description = "The name of the task.")),
+    responses((status = 200, description = "The task.", body = Object), ShowProblems)
+)]
 pub(super) async fn show(
     State(service): State<Arc<Service>>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
     let Some(entry) = service.store.task(&name) else {
         return Err(if service.store.is_scanned() { unknown(&name) } else { not_loaded(&name) });
@@ -45,7 +109,8 @@ pub(super) async fn show(
             "golden_examples": manifest.golden.len(),
         })));
     }
-    Ok(Json(Value::Object(shown)))
+    let active = entry.served.as_ref().map(|served| served.task.version());
+    Ok((etag(active), Json(Value::Object(shown))).into_response())
 }
 
 fn summary(name: &str, entry: &Entry) -> Map<String, Value> {

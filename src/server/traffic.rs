@@ -1,5 +1,6 @@
 //! Calls in flight, and whether new ones are let in.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub(super) struct Traffic {
 
 /// A call in flight, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Call<'a>(&'a Traffic);
+pub(super) struct Call(Arc<Traffic>);
 
 /// Why a call is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +33,14 @@ impl Traffic {
         Self { in_flight: watch::Sender::new(0), draining: AtomicBool::new(false) }
     }
 
-    pub(super) fn enter(&self, limit: usize) -> Result<Call<'_>, Refused> {
+    pub(super) fn enter(self: &Arc<Self>, limit: usize) -> Result<Call, Refused> {
         // counted before the flag is read, so that a drain sees every call that it does not refuse
         let mut count = 0;
         self.in_flight.send_modify(|in_flight| {
             *in_flight += 1;
             count = *in_flight;
         });
-        let call = Call(self);
+        let call = Call(Arc::clone(self));
         if self.is_draining() {
             return Err(Refused::Draining);
         }
@@ -66,7 +67,7 @@ impl Traffic {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Call {
     fn drop(&mut self) {
         self.0.in_flight.send_modify(|in_flight| *in_flight -= 1);
     }

@@ -17,6 +17,7 @@ use super::loader::{LoadError, Loader};
 use super::residency::{Residency, Resident};
 use super::storage::Storage;
 use crate::engine::ReadyTask;
+use crate::prompt::PromptFile;
 
 /// Prompts whose rows are read at once; more wait.
 const LOADS: usize = 4;
@@ -165,6 +166,20 @@ impl Store {
         let _turn = self.loads.acquire().await.ok();
         let (shared, version) = (Arc::clone(&self.shared), Arc::clone(served));
         let read = tokio::task::spawn_blocking(move || shared.read_rows(&version));
+        read.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// The file of a version that serves, read anew.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn file(&self, served: &Arc<Served>) -> Result<PromptFile, LoadError> {
+        // invariant: the semaphore is never closed
+        let _turn = self.loads.acquire().await.ok();
+        let (shared, served) = (Arc::clone(&self.shared), Arc::clone(served));
+        let read = tokio::task::spawn_blocking(move || {
+            shared.loader.file(&*shared.storage, &served.name, served.task.version())
+        });
         read.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 

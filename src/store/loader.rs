@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::listing::{prompt_key, version_key};
+use super::parallel;
 use super::storage::{Storage, StorageError, Tag};
 use crate::engine::{
     Answer, Answers, Engine, EngineError, InputError, ReadyTask, Reply, Request, TaskCard, TaskError,
@@ -22,9 +22,6 @@ pub const GOLDEN_TOLERANCE: f32 = 1e-3;
 
 /// Golden examples of a file that are replayed; more are ignored.
 pub const MAX_GOLDEN: usize = 64;
-
-/// Objects that are read side by side: a bucket answers each only after a while.
-const READERS: usize = 8;
 
 /// How long to wait for room in a queue that requests fill.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
@@ -197,7 +194,7 @@ impl Loader {
         storage: &dyn Storage,
         candidates: &[Candidate],
     ) -> Option<Vec<Result<Loaded, LoadError>>> {
-        let mut loaded = self.check_all(storage, candidates);
+        let mut loaded = parallel::map(candidates, |candidate| self.check(storage, candidate));
         let tasks: Vec<Option<Arc<ReadyTask>>> =
             loaded.iter().map(|loaded| loaded.as_ref().ok()?.new.clone()).collect();
         let mut running: VecDeque<Replay<'_>> = VecDeque::new();
@@ -246,11 +243,36 @@ impl Loader {
         card: &Arc<TaskCard>,
     ) -> Result<ReadyTask, LoadError> {
         let version = card.version();
+        let check = |key: &str, bytes: &[u8]| self.check_version(key, bytes, version);
+        Ok(self.find(storage, task, version, check)?.with_card(card))
+    }
+
+    /// The file of a version that was checked before.
+    pub(super) fn file(
+        &self,
+        storage: &dyn Storage,
+        task: &str,
+        version: &str,
+    ) -> Result<PromptFile, LoadError> {
+        self.find(storage, task, version, |key, bytes| {
+            is_version(key, bytes, version)?;
+            Ok(PromptFile::from_bytes(bytes, &self.limits)?)
+        })
+    }
+
+    /// Reads a version at either of the places where it may stand.
+    fn find<T>(
+        &self,
+        storage: &dyn Storage,
+        task: &str,
+        version: &str,
+        read: impl Fn(&str, &[u8]) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
         let mut failed = None;
         for key in [prompt_key(task), version_key(task, version)] {
-            let read = storage.read(&key, self.limits.bytes).map_err(LoadError::from);
-            match read.and_then(|object| self.check_version(&key, &object.bytes, version)) {
-                Ok(ready) => return Ok(ready.with_card(card)),
+            let object = storage.read(&key, self.limits.bytes).map_err(LoadError::from);
+            match object.and_then(|object| read(&key, &object.bytes)) {
+                Ok(found) => return Ok(found),
                 // an outage tells more than what was found in the other place
                 Err(error) if failed.as_ref().is_none_or(|known: &LoadError| !known.is_outage()) => {
                     failed = Some(error);
@@ -259,34 +281,6 @@ impl Loader {
             }
         }
         Err(failed.expect("invariant: two places were looked at"))
-    }
-
-    /// All checks that need no computing, of several files side by side.
-    fn check_all(&self, storage: &dyn Storage, candidates: &[Candidate]) -> Vec<Result<Loaded, LoadError>> {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
-            while let Some((i, candidate)) = {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                candidates.get(i).map(|candidate| (i, candidate))
-            } {
-                done.push((i, self.check(storage, candidate)));
-            }
-            done
-        };
-        let mut all: Vec<(usize, Result<Loaded, LoadError>)> = std::thread::scope(|scope| {
-            let helpers: Vec<_> = (1..READERS.min(candidates.len())).map(|_| scope.spawn(work)).collect();
-            let mut all = work();
-            for helper in helpers {
-                match helper.join() {
-                    Ok(done) => all.extend(done),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            all
-        });
-        all.sort_unstable_by_key(|&(i, _)| i);
-        all.into_iter().map(|(_, loaded)| loaded).collect()
     }
 
     /// All checks that need no computing.
@@ -321,11 +315,8 @@ impl Loader {
 
     /// Checks bytes that have to be a known version.
     fn check_version(&self, key: &str, bytes: &[u8], version: &str) -> Result<ReadyTask, LoadError> {
-        let got = fingerprint::of_bytes(bytes);
-        if got != version {
-            return Err(LoadError::Damaged { key: key.to_owned(), got });
-        }
-        self.check_bytes(bytes, got)
+        is_version(key, bytes, version)?;
+        self.check_bytes(bytes, version.to_owned())
     }
 
     fn check_bytes(&self, bytes: &[u8], version: String) -> Result<ReadyTask, LoadError> {
@@ -397,4 +388,10 @@ impl Loader {
             (Answer::Labels(_), Answers::Text { .. }) => Ok(()),
         }
     }
+}
+
+/// Whether the bytes at a place are those of a version.
+fn is_version(key: &str, bytes: &[u8], version: &str) -> Result<(), LoadError> {
+    let got = fingerprint::of_bytes(bytes);
+    if got == version { Ok(()) } else { Err(LoadError::Damaged { key: key.to_owned(), got }) }
 }

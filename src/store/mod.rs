@@ -34,6 +34,7 @@ mod keeper;
 mod lease;
 mod listing;
 mod loader;
+mod parallel;
 mod residency;
 mod state;
 mod storage;

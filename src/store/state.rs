@@ -18,6 +18,9 @@ pub struct KeptVersion {
     pub bytes: u64,
     /// When it last became active, or was uploaded; milliseconds since 1970.
     since: u64,
+    /// Whether it was never active.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub candidate: bool,
 }
 
 /// The state of a task, as JSON beside the prompts. The active version is not decided here: it is what the task's
@@ -26,7 +29,7 @@ pub struct KeptVersion {
 #[serde(deny_unknown_fields)]
 pub struct State {
     format: u32,
-    /// Kept versions. The first was active last, the second before it, and so on.
+    /// Kept versions. The first was active last; behind it come candidates and earlier versions, the latest first.
     pub versions: Vec<KeptVersion>,
     /// Percent of the requests that other versions than the active one get.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -46,7 +49,7 @@ impl KeptVersion {
     #[must_use]
     pub fn new(version: &str, bytes: u64, since: SystemTime) -> Self {
         let since = since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        Self { version: version.to_owned(), bytes, since }
+        Self { version: version.to_owned(), bytes, since, candidate: false }
     }
 
     /// When it last became active, or was uploaded.
@@ -97,6 +100,12 @@ impl State {
         self.versions.first()
     }
 
+    /// The version that was active before the last one.
+    #[must_use]
+    pub fn before_latest(&self) -> Option<&KeptVersion> {
+        self.versions.iter().skip(1).find(|kept| !kept.candidate)
+    }
+
     /// A kept version.
     #[must_use]
     pub fn find(&self, version: &str) -> Option<&KeptVersion> {
@@ -116,6 +125,7 @@ impl State {
     /// Notes a version that is kept and not active. It comes right behind the active one, so it is pruned last.
     pub fn add(&mut self, version: KeptVersion, keep: usize) {
         if self.find(&version.version).is_none() {
+            let version = KeptVersion { candidate: true, ..version };
             self.versions.insert(self.versions.len().min(1), version);
             self.prune(keep);
         }
@@ -169,8 +179,10 @@ mod tests {
         }
         assert_eq!(names(&state), ["c", "b", "a"]);
         state.traffic.insert("a".into(), 10);
+        assert_eq!(state.before_latest(), Some(&kept("b")));
         state.add(kept("d"), 2);
         assert_eq!(names(&state), ["c", "d", "a"], "what gets requests is kept");
+        assert_eq!(state.before_latest(), Some(&kept("a")), "what was never active is not before");
         state.activate(kept("a"), 2);
         assert_eq!((names(&state), state.traffic.len()), (vec!["a", "c", "d"], 0));
         assert_eq!(State::from_json(&state.to_json()), Ok(state));

@@ -8,13 +8,13 @@ const VOCABULARY: usize = 96;
 const EOS: u32 = 1;
 
 /// The reference examples as sources of the engine.
-struct Examples {
+pub struct Examples {
     prompts: Vec<Vec<f32>>,
     texts: Vec<Vec<u32>>,
 }
 
 impl Examples {
-    fn read(expected: &Tensors) -> Self {
+    pub fn read(expected: &Tensors) -> Self {
         let rows = expected.f32s("prompts");
         let per_prompt = expected.shape("prompts")[1] * D;
         let lengths = expected.i64s("prompt_lengths");
@@ -31,7 +31,7 @@ impl Examples {
         Self { prompts: prompts.collect(), texts: texts.collect() }
     }
 
-    fn sources(&self) -> Vec<Source<'_>> {
+    pub fn sources(&self) -> Vec<Source<'_>> {
         self.prompts.iter().zip(&self.texts).map(|(prompt, text)| Source { prompt, text }).collect()
     }
 }

@@ -8,8 +8,9 @@ use crate::support::root;
 fn the_bundled_prompts_repeat_their_golden_examples_on_the_bundled_model() {
     let lab = lab();
     let mut scorer = Scorer::new(&lab.model).unwrap();
-    for name in ["tweet-sentiment", "bbc-topics"] {
-        assert!(root().join(format!("prompts/tasks/{name}.toml")).exists(), "{name} says how it was made");
+    for (name, made_by) in [("tweet-sentiment", "tweets"), ("bbc-topics", "bbc")] {
+        let recipe = root().join(format!("trainer/experiments/{made_by}.toml"));
+        assert!(recipe.exists(), "{name} says how it was made");
         let path = root().join(format!("prompts/{name}.safetensors"));
         let (file, version) = PromptFile::read(&path, &Limits::default()).unwrap();
         assert_eq!(file.to_bytes().unwrap(), std::fs::read(&path).unwrap(), "what is not said stays unsaid");

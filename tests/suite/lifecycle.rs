@@ -4,24 +4,30 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use xprompt::store::Choice;
 
-use crate::prompts::{Server, Setup, TWEETS, eventually, golden, labels, prompt, tweets};
+use crate::prompts::{Server, Setup, TWEETS, golden, labels, prompt, tweets};
 
 /// What a call got.
-struct Got {
-    status: u16,
-    etag: Option<String>,
-    body: Value,
+pub struct Got {
+    pub status: u16,
+    pub etag: Option<String>,
+    pub body: Value,
 }
 
 /// A prompt like [`tweets`] that answers otherwise: its rows begin elsewhere.
-fn version(first: usize) -> (Vec<u8>, String) {
+pub fn version(first: usize) -> (Vec<u8>, String) {
     let file = prompt(first, 10, "sentiment of the tweet: {text}", labels(TWEETS));
     let bytes = file.to_bytes().unwrap();
     let name = xprompt::fingerprint::of_bytes(&bytes);
     (bytes, name)
 }
 
-async fn call(server: &Server, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Got {
+pub async fn call(
+    server: &Server,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Got {
     let mut request = server.client.request(method, format!("{}{path}", server.url)).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -33,15 +39,15 @@ async fn call(server: &Server, method: Method, path: &str, headers: &[(&str, &st
     Got { status, etag, body }
 }
 
-async fn put(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
+pub async fn put(server: &Server, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
     call(server, Method::PUT, path, headers, body.to_vec()).await
 }
 
-async fn versions(server: &Server) -> Value {
+pub async fn versions(server: &Server) -> Value {
     server.get("/tasks/t/versions").await.1
 }
 
-fn names(shown: &Value) -> Vec<&str> {
+pub fn names(shown: &Value) -> Vec<&str> {
     shown["versions"].as_array().unwrap().iter().map(|one| one["version"].as_str().unwrap()).collect()
 }
 
@@ -96,7 +102,7 @@ async fn a_prompt_is_uploaded_replaced_rolled_back_and_removed() {
 }
 
 /// All files below a folder.
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+pub fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
@@ -166,37 +172,6 @@ async fn a_bad_upload_changes_nothing_and_says_why() {
     assert_eq!(put(&server, "/tasks/gone?activate=false", &[], &good).await.body["code"], "unknown_task");
     assert_eq!((server.version("t"), server.failure("t")), (Some(active), None));
     assert_eq!(server.get("/tasks").await.1["tasks"].as_array().unwrap().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn files_by_hand_and_uploads_share_one_history() {
-    let mut server = Server::start(&[("t", tweets())], Setup::default()).await;
-    let (v1, (two, v2), (three, v3)) = (server.version("t").unwrap(), version(300), version(500));
-    let kept = server.folder.path().join(format!(".xprompt/versions/t/{v1}.safetensors"));
-    eventually("the first file is kept", || kept.exists()).await;
-    // a file that was copied in a moment ago is seen by the upload that follows
-    std::fs::write(server.path("t"), &two).unwrap();
-    let got = put(&server, "/tasks/t", &[("if-match", &format!("\"{v2}\""))], &three).await;
-    assert_eq!((got.status, &got.body["previous"]), (200, &json!(v2)), "{}", got.body);
-    let shown = versions(&server).await;
-    assert_eq!(names(&shown), [&v3, &v2, &v1]);
-
-    // a bad file by hand: the last good version answers, also after a new start, and a rollback mends it
-    std::fs::write(server.path("t"), "no prompt").unwrap();
-    eventually("the bad file is rejected", || server.failure("t").is_some()).await;
-    server = server.restarted().await;
-    assert_eq!(server.version("t").unwrap(), v3);
-    assert!(server.failure("t").unwrap().contains("safetensors"));
-    let got = call(&server, Method::POST, "/tasks/t/rollback", &[], vec![]).await;
-    assert_eq!((got.status, &got.body["active"]), (200, &json!(v3)));
-    assert_eq!((std::fs::read(server.path("t")).unwrap(), server.failure("t")), (three, None));
-
-    // a file that was taken away by hand comes back by a rollback
-    std::fs::remove_file(server.path("t")).unwrap();
-    eventually("the task is gone", || server.version("t").is_none()).await;
-    assert_eq!(call(&server, Method::POST, "/tasks/t/rollback", &[], vec![]).await.status, 200);
-    assert_eq!(server.version("t").unwrap(), v3);
-    assert_eq!(names(&versions(&server).await), [&v3, &v2, &v1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

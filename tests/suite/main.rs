@@ -5,24 +5,40 @@
 mod answers_reference;
 /// The prompts of this repository on the model of this repository.
 mod bundled_prompts;
+/// Beam search against Hugging Face transformers; sampling by seed.
+mod decoding_reference;
 /// Several devices behind one queue, simulated.
 mod devices;
+/// The requests that the documentation shows.
+mod documentation;
 /// Prompts that clients upload, roll back, share out, pin and remove.
 mod lifecycle;
+/// Where nodes compute.
+mod placement;
 /// The prompt file: what is checked on reading, and that writing is never torn.
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
 /// API keys, listeners, and who may do what on them.
 mod server_access;
+/// Public clients from PyPI against the server.
+mod server_clients;
 /// The dashboard and the alerts in docker/, against what a server exports.
 mod server_dashboards;
 /// Every error code, and what comes with it.
 mod server_errors;
+/// Kills of the server at any moment of its clients' changes.
+mod server_kill;
 /// What clients may cost beyond a call, and the proof that readiness asks for.
 mod server_limits;
+/// Pages of the list of tasks.
+mod server_list;
 /// The server's metrics: names and values.
 mod server_metrics;
+/// The description of the interface against what the server does.
+mod server_openapi;
+/// The options of predict calls.
+mod server_options;
 /// What predict calls get.
 mod server_predict;
 /// The binary as a process: start-up errors, signals.
@@ -31,10 +47,18 @@ mod server_process;
 mod server_prompts;
 /// Flags, environment variables and the file of settings.
 mod server_settings;
+/// Texts sent as they are generated.
+mod server_stream;
 /// TLS, HTTP/2, and certificates that change.
 mod server_tls;
 /// Request ids in the log, and traces as a collector gets them.
 mod server_traces;
+/// The store on a folder that hands and programs change too.
+mod store_folder;
+/// The store against a simple model of it, by random operations, faults and kills.
+mod store_model;
+/// The store on a bucket of a real S3 server, with everything that goes wrong there.
+mod store_s3;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;

@@ -8,7 +8,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use xprompt::prompt::{
-    Base, FORMAT, Fingerprint, Label, Limits, Manifest, OutputSpec, Prompt, PromptError, PromptFile, TaskSpec,
+    Base, FORMAT, Fingerprint, Label, Limits, Manifest, OutputSpec, Prompt, PromptError, PromptFile, Score,
+    ScoredBy, TaskSpec,
 };
 
 const D: usize = 32;
@@ -39,8 +40,10 @@ fn file(tokens: usize, mask: &[bool], value: f32) -> PromptFile {
                 output: OutputSpec::Labels { labels: vec![label("yes"), label("no")] },
                 max_input_tokens: 64,
                 keep: Vec::new(),
+                content_free: Vec::new(),
             },
             history: Vec::new(),
+            scored_by: ScoredBy::default(),
             seed: 7,
             data: Vec::new(),
             golden: Vec::new(),
@@ -134,6 +137,25 @@ fn clear(tensors: &mut HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>, names: &[&
 
 fn infinite(tensors: &mut HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>) {
     tensors.get_mut("values").unwrap().2[8..12].copy_from_slice(&f32::INFINITY.to_le_bytes());
+}
+
+#[test]
+fn a_file_names_its_scores_and_files_that_do_not_still_load() {
+    let by = |manifest: Value| {
+        let bytes = changed(|_, m| m.as_object_mut().unwrap().extend(manifest.as_object().unwrap().clone()));
+        read(&bytes).unwrap().manifest
+    };
+    assert_eq!(by(json!({})).scored_by, ScoredBy::default());
+    let tokens = Some(Score::LeaveOneOut);
+    assert_eq!(
+        by(json!({"scored_by": {"tokens": "leave_one_out"}})).scored_by,
+        ScoredBy { tokens, pieces: None }
+    );
+    let stage = json!({"name": "token_pruned", "tokens": 2, "pieces": 4, "parameters": 8});
+    assert_eq!(by(json!({"history": [stage]})).history[0].score, None);
+    let mut stage = stage;
+    stage["score"] = json!("absolute_gradient");
+    assert_eq!(by(json!({"history": [stage]})).history[0].score, Some(Score::AbsoluteGradient));
 }
 
 #[test]

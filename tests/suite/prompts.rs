@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use xprompt::engine::{self, Engine};
 use xprompt::prompt::{
-    self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, Stage, TaskSpec,
+    self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, Stage, TaskSpec,
 };
 use xprompt::runtime::Model;
 use xprompt::server::{self, Limits, Listener, Metrics, Service};
@@ -69,6 +69,7 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         pieces: prompt.kept_piece_count(),
         parameters: prompt.parameters(),
         ratio: Some(0.2),
+        score: None,
         steps: 100,
         dev: Map::from_iter([("accuracy".to_owned(), Value::from(0.75))]),
         test: Map::new(),
@@ -81,8 +82,15 @@ pub fn of_rows(rows: Vec<f32>, template: &str, output: OutputSpec) -> PromptFile
         d_model,
         base_model: model,
         tokenizer,
-        task: TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() },
+        task: TaskSpec {
+            template: template.into(),
+            output,
+            max_input_tokens: 64,
+            keep: Vec::new(),
+            content_free: Vec::new(),
+        },
         history: vec![stage],
+        scored_by: ScoredBy::default(),
         seed: 7,
         data: Vec::new(),
         golden: Vec::new(),
@@ -102,6 +110,19 @@ pub fn free_text() -> PromptFile {
     prompt(900, 4, "{text}", OutputSpec::Text { max_new_tokens: 8 })
 }
 
+/// Labels of several tokens that share beginnings, and inputs without content to calibrate by.
+pub fn calibrated() -> PromptFile {
+    let words = [("bad", "bad news"), ("bad sport", "bad news of sport"), ("good", "good")];
+    let mut file = prompt(300, 6, "what is it? {text}", labels(&words));
+    file.manifest.task.content_free = vec!["N/A".into(), "".into()];
+    file
+}
+
+/// Free text of many tokens.
+pub fn story() -> PromptFile {
+    prompt(900, 4, "{text}", OutputSpec::Text { max_new_tokens: 200 })
+}
+
 pub fn golden(input: impl Into<Value>, scores: &[f32]) -> Golden {
     Golden { input: input.into(), scores: scores.to_vec(), text: None }
 }
@@ -118,6 +139,8 @@ pub struct Setup {
     pub keep_versions: usize,
     /// Between two trial passes.
     pub trials: Duration,
+    pub max_prompts: usize,
+    pub preload: &'static [&'static str],
 }
 
 impl Default for Setup {
@@ -130,6 +153,8 @@ impl Default for Setup {
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
             trials: Duration::from_secs(10),
+            max_prompts: 10_000,
+            preload: &[],
         }
     }
 }
@@ -152,10 +177,10 @@ pub fn open(
     };
     let options = Options {
         poll_interval: setup.poll,
-        max_prompts: 10_000,
+        max_prompts: setup.max_prompts,
         max_resident_bytes: setup.max_resident_bytes,
         keep_versions: setup.keep_versions,
-        preload: std::collections::BTreeSet::new(),
+        preload: setup.preload.iter().map(|&task| task.to_owned()).collect(),
     };
     store::open(storage, loader, options, observer)
 }

@@ -3,9 +3,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::prompts::{topics, tweets};
+use crate::prompts::{free_text, topics, tweets};
 use crate::server_process::{Process, command, ends_with, fails};
 use crate::support::root;
 
@@ -38,6 +38,7 @@ async fn status(address: &str, method: &Method, path: &str, key: Option<&str>) -
 fn prompts(folder: &Path) {
     tweets().write(&folder.join("tweets.safetensors")).unwrap();
     topics().write(&folder.join("topics.safetensors")).unwrap();
+    free_text().write(&folder.join("say.safetensors")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +58,10 @@ async fn a_key_may_do_what_its_line_says_and_the_file_is_read_again_when_it_chan
     let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
     let table = [
         (&get, "/health/ready", None, 200),
+        (&get, "/", None, 200),
+        (&get, "/page/page.js", None, 200),
+        (&get, "/openapi.json", None, 200),
+        (&get, "/docs/", None, 200),
         (&get, "/tasks", None, 401),
         (&get, "/tasks", Some("xp_00"), 401),
         (&get, "/tasks", Some(&*web), 200),
@@ -76,6 +81,19 @@ async fn a_key_may_do_what_its_line_says_and_the_file_is_read_again_when_it_chan
     ];
     for (method, path, key, wanted) in table {
         assert_eq!(status(&at, method, path, key).await, wanted, "{method} {path} {key:?}");
+    }
+    // routes of other protocols, one of which names the task in its body
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let inputs = json!([{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["x"]}]);
+    for (path, body, key, wanted) in [
+        ("/v1/completions", json!({"model": "say", "prompt": "x"}), Some(&web), 403),
+        ("/v1/completions", json!({"model": "say", "prompt": "x"}), None, 401),
+        ("/v2/models/say/infer", json!({"inputs": inputs}), Some(&web), 403),
+        ("/v2/models/tweets/infer", json!({"inputs": inputs}), Some(&web), 200),
+    ] {
+        let request = client.post(format!("http://{at}{path}")).json(&body);
+        let request = key.into_iter().fold(request, |request, key| request.bearer_auth(key));
+        assert_eq!(request.send().await.unwrap().status().as_u16(), wanted, "{path} {body}");
     }
     let refused = call(&at, &get, "/tasks", None).await;
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");

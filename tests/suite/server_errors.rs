@@ -69,7 +69,7 @@ async fn every_mistake_of_a_client_has_its_code_and_names_the_remedy() {
         (&post, "/tasks/%ff/predict", json, text("{}"), 400, "bad_request", "UTF-8"),
         (&post, "/tasks/nothing/predict", json, text("{}"), 404, "unknown_task", "\"nothing\""),
         (&get, "/tasks/nothing", json, vec![], 404, "unknown_task", "GET /tasks"),
-        (&get, "/task", json, vec![], 404, "unknown_route", "/tasks"),
+        (&get, "/task", json, vec![], 404, "unknown_route", "/openapi.json"),
         (&get, PREDICT, json, vec![], 405, "method_not_allowed", "POST"),
         (&post, "/metrics", json, vec![], 405, "method_not_allowed", "GET"),
         (

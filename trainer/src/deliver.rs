@@ -1,11 +1,12 @@
 //! Prompt files of a finished line, with all that they say about themselves.
 
 use serde_json::{Map, Value, json};
-use xprompt::prompt::{FORMAT, Golden, Manifest, Prompt, PromptFile, Stage};
+use xprompt::prompt::{FORMAT, Golden, Manifest, Prompt, PromptFile, Score, ScoredBy, Stage};
+use xprompt::runtime::Precision;
 
 use crate::PRODUCER;
 use crate::error::RunError;
-use crate::evaluate::{Answer, Job};
+use crate::evaluate::{Answer, Evaluator, Job};
 use crate::lab::Lab;
 use crate::line::Line;
 use crate::method::{ArmPrompt, Record};
@@ -62,7 +63,13 @@ pub fn file(
         Some(stage(record.arm(name)?, &line.task.metrics, &values.collect::<Vec<_>>()))
     });
     Ok(Some(PromptFile {
-        manifest: manifest(lab, line, &arm.prompt, history.collect())?,
+        manifest: manifest(
+            lab,
+            line,
+            &arm.prompt,
+            history.collect(),
+            ScoredBy::both(Score::AbsoluteGradient),
+        )?,
         prompt: arm.prompt.clone(),
         token_importance: Some(importance.tokens.clone()),
         piece_importance: Some(importance.pieces.clone()),
@@ -78,6 +85,7 @@ pub fn manifest(
     line: &Line<'_>,
     prompt: &Prompt,
     history: Vec<Stage>,
+    scored_by: ScoredBy,
 ) -> Result<Manifest, RunError> {
     let (base, task) = (&lab.setup.base, line.task);
     Ok(Manifest {
@@ -90,6 +98,7 @@ pub fn manifest(
         tokenizer: base.tokenizer.clone(),
         task: task.spec.clone(),
         history,
+        scored_by,
         seed: line.seed,
         data: task.sources.clone(),
         golden: golden(lab, task, prompt)?,
@@ -146,6 +155,7 @@ fn stage(arm: &ArmPrompt, metrics: &[Metric], values: &Values<'_>) -> Stage {
         pieces: arm.prompt.kept_piece_count(),
         parameters: arm.prompt.parameters(),
         ratio: arm.ratio,
+        score: arm.ratio.map(|_| Score::AbsoluteGradient),
         steps: arm.training.as_ref().map_or(0, |training| training.steps),
         dev,
         test,
@@ -157,19 +167,29 @@ fn dev_and_test(metrics: &[Metric], values: &Values<'_>) -> (Map<String, Value>,
     let split = |names: &[&str]| {
         let found = names.iter().find_map(|name| values.iter().find(|(split, _)| split == name));
         let values = found.into_iter().flat_map(|(_, values)| values);
-        metrics.iter().zip(values).map(|(metric, value)| (metric.name().to_owned(), json!(value))).collect()
+        // six digits: more than any number of rows tells
+        let rounded = |value: &f64| json!((value * 1e6).round() / 1e6);
+        metrics.iter().zip(values).map(|(metric, value)| (metric.name().to_owned(), rounded(value))).collect()
     };
     (split(&["report", "choose"]), split(&["test"]))
 }
 
-/// The first dev examples with the answers that a server has to repeat.
+/// The first dev examples with the answers that a server has to repeat, computed in f32, because it may serve on another
+/// device.
 ///
 /// # Errors
 /// If the evaluation fails.
 pub fn golden(lab: &mut Lab<'_>, task: &TaskData, prompt: &Prompt) -> Result<Vec<Golden>, RunError> {
     let examples = &task.choose[..GOLDEN.min(task.choose.len())];
-    let job = Job { rows: prompt.rows(), answers: &task.answers, examples };
-    let answers = lab.evaluator.answers(&[job])?.into_iter().flatten();
+    let jobs = [Job { rows: prompt.rows(), answers: &task.answers, examples }];
+    let setup = lab.setup;
+    let answers = if setup.model.precision() == Precision::F32 {
+        lab.evaluator.answers(&jobs)?
+    } else {
+        let exact = setup.model.clone().in_precision(Precision::F32);
+        Evaluator::new(std::slice::from_ref(&exact), &setup.tokenizer, setup.plan).answers(&jobs)?
+    };
+    let answers = answers.into_iter().flatten();
     let golden = examples.iter().zip(answers).map(|(example, answer)| {
         let (scores, text) = match answer {
             Answer::Scores(scores) => (scores, None),

@@ -2,24 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use xprompt::prompt::{PromptFile, write_atomically};
 
-use crate::PRODUCER;
 use crate::deliver::{self, Delivery};
 use crate::error::RunError;
 use crate::findings::{measure, summarize};
-use crate::folder::{Folder, FolderError};
+use crate::folder::FolderError;
 use crate::lab::Lab;
 use crate::line::Line;
 use crate::log::{Event, Log, TaskStarted};
 use crate::method;
-use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::setup::Setup;
 use crate::summary::Summary;
 use crate::task_data::TaskData;
 use crate::task_file::TaskFile;
+use crate::{PRODUCER, identity};
 
 /// What an experiment runs over.
 #[derive(Clone, Debug)]
@@ -59,11 +58,8 @@ fn work(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Resul
         .map(|(name, file)| TaskData::read(name, file.clone(), setup))
         .collect::<Result<Vec<_>, _>>()?;
     tasks.iter().for_each(|task| announce(task, &progress));
-    let description = describe(setup, experiment, &tasks);
-    let (folder, description) = Folder::open(&experiment.out, &description, &["plan"])?;
-    if let Ok(plan) = serde_json::from_value(description["plan"].clone()) {
-        go_on_as_planned(setup, plan, &progress);
-    }
+    let description = identity::describe(setup, &tasks, &experiment.seeds);
+    let folder = identity::open(setup, &experiment.out, &description, &progress)?;
     let position = folder.log_position()?;
     let log = Log::open(&experiment.out, position.as_ref())?;
     let mut lab = Lab::new(setup, folder, Some(log), progress);
@@ -96,42 +92,6 @@ fn work(setup: &mut Setup, experiment: &Experiment, progress: Progress) -> Resul
     let seconds = lab.folder.times().iter().map(|timing| timing.seconds).sum();
     lab.log(&Event::RunFinished { seconds })?;
     Ok(summaries)
-}
-
-/// Keeps to the plan that the run began with, unless another is asked for.
-fn go_on_as_planned(setup: &mut Setup, first: Plan, progress: &Progress) {
-    if !setup.plan_is_given {
-        setup.plan = first;
-    } else if setup.plan != first {
-        progress.line(&format!(
-            "{:<22} {} MiB from here on; the run began with {} MiB, and sums over other batches may round otherwise",
-            "memory",
-            setup.plan.mebibytes(),
-            first.mebibytes(),
-        ));
-    }
-}
-
-/// Everything that makes the run what it is. What is planned from the machine stays as it was first planned.
-fn describe(setup: &Setup, experiment: &Experiment, tasks: &[TaskData]) -> Value {
-    let task = |task: &TaskData| {
-        let mut settings = json!(task.file);
-        // files are known by their content, wherever they lie
-        for files in ["train", "dev", "test"] {
-            settings["data"][files].take();
-        }
-        (task.name.clone(), json!({"settings": settings, "data": task.sources}))
-    };
-    json!({
-        "producer": PRODUCER,
-        "seeds": experiment.seeds,
-        "tasks": tasks.iter().map(task).collect::<Map<_, _>>(),
-        "base_model": setup.base.model,
-        "tokenizer": setup.base.tokenizer,
-        "device": setup.model.device().kind(),
-        "threads": setup.model.runtime().threads(),
-        "plan": setup.plan,
-    })
 }
 
 fn started(setup: &Setup, experiment: &Experiment, tasks: &[TaskData]) -> Event {

@@ -133,6 +133,24 @@ impl Folder {
         Ok((folder, run))
     }
 
+    /// Removes the folder of a run whose result lies elsewhere; files that are not the run's stay, and the folder then.
+    ///
+    /// # Errors
+    /// If the system fails.
+    pub fn remove(self) -> Result<(), FolderError> {
+        let Self { path: Some(folder), _lock: lock, .. } = self else { return Ok(()) };
+        drop(lock);
+        let (state, run) = (folder.join("state"), folder.join("run.json"));
+        std::fs::remove_dir_all(&state).map_err(|source| FolderError::Io { path: state, source })?;
+        std::fs::remove_file(&run).map_err(|source| FolderError::Io { path: run, source })?;
+        match std::fs::remove_dir(&folder) {
+            Err(source) if source.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(FolderError::Io { path: folder, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Begins the next part of the run. Returns its result if it was finished before.
     ///
     /// # Errors
@@ -312,6 +330,26 @@ mod tests {
         other["tasks"]["a"]["tuning"]["learning_rate"] = json!(0.1);
         let error = Folder::open(&path, &other, &["plan"]).unwrap_err().to_string();
         assert!(error.contains("tasks.a.tuning.learning_rate differs"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_is_removed_leaves_only_what_is_not_the_runs() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("out");
+        let done = || {
+            let (mut folder, _) = Folder::open(&path, &json!({}), &[]).unwrap();
+            folder.begin::<u32>("first").unwrap();
+            folder.finish("first", &1u32, Position::default()).unwrap();
+            folder
+        };
+        done().remove().unwrap();
+        assert!(!path.exists());
+        let folder = done();
+        std::fs::write(path.join("letter.txt"), "dear").unwrap();
+        folder.remove().unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["letter.txt"]);
     }
 
     #[test]

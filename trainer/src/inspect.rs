@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
-use xprompt::prompt::{Label, OutputSpec, PromptFile, Stage};
+use xprompt::prompt::{Label, OutputSpec, PromptFile, Score, Stage};
 
 use crate::report::label;
 use crate::report::number::{bytes, count, decimal, decimals_of, percent, plain_spaces};
@@ -65,12 +65,41 @@ fn facts(file: &PromptFile, version: &str) -> String {
         ("pieces", share(p.kept_piece_count(), p.piece_mask().len())),
         ("parameters", share(p.parameters(), p.tokens() * p.d_model())),
         ("values", bytes(4.0 * p.parameters() as f64)),
+        ("pruned by", pruned_by(&m.history)),
+        ("importance", importance(file)),
     ];
     let mut text = String::new();
     for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
         let _ = writeln!(text, "{name:<12} {}", plain(value));
     }
     text
+}
+
+/// The scores that prunings went by, where that is known.
+fn pruned_by(stages: &[Stage]) -> String {
+    let mut scores: Vec<&str> = stages.iter().filter_map(|stage| stage.score).map(name_of).collect();
+    scores.dedup();
+    scores.join(", then ")
+}
+
+/// What the importance in a file is; nothing if there is none.
+fn importance(file: &PromptFile) -> String {
+    let name = |scores: &Option<Vec<f32>>, score: Option<Score>| {
+        scores.as_ref().map(|_| score.map_or("of a score that the file does not name", name_of))
+    };
+    let by = file.manifest.scored_by;
+    match (name(&file.token_importance, by.tokens), name(&file.piece_importance, by.pieces)) {
+        (Some(tokens), Some(pieces)) if tokens != pieces => format!("tokens: {tokens}; pieces: {pieces}"),
+        (tokens, pieces) => tokens.or(pieces).unwrap_or_default().to_owned(),
+    }
+}
+
+fn name_of(score: Score) -> &'static str {
+    match score {
+        Score::AbsoluteGradient => "absolute gradient",
+        Score::SignedGradient => "signed gradient",
+        Score::LeaveOneOut => "leaving one out",
+    }
 }
 
 /// The history as a table with aligned numbers.
@@ -169,7 +198,7 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use xprompt::prompt::{FORMAT, Fingerprint, Manifest, Prompt, TaskSpec};
+    use xprompt::prompt::{FORMAT, Fingerprint, Manifest, Prompt, ScoredBy, TaskSpec};
 
     use super::*;
 
@@ -180,6 +209,7 @@ mod tests {
             pieces: 4 * tokens,
             parameters: 32 * tokens,
             ratio,
+            score: None,
             steps: 1200,
             dev: json!({"accuracy": accuracy}).as_object().cloned().unwrap_or_default(),
             test: Map::new(),
@@ -198,8 +228,10 @@ mod tests {
                 output: OutputSpec::Text { max_new_tokens: 8 },
                 max_input_tokens: 64,
                 keep: Vec::new(),
+                content_free: Vec::new(),
             },
             history: vec![stage("tuned", 3, None, 0.815), stage("token_pruned", 2, Some(0.3), 0.79)],
+            scored_by: ScoredBy::default(),
             seed: 42,
             data: Vec::new(),
             golden: Vec::new(),
@@ -236,6 +268,26 @@ mod tests {
                 "Tokens pruned (30 %)       2       8          64   1200  accuracy 79.0 %     -",
             ]
         );
+    }
+
+    #[test]
+    fn scores_are_named_where_the_file_names_them() {
+        let shown = |file: &PromptFile| {
+            let text = describe(file, "0123456789abcdef");
+            let lines =
+                text.lines().filter(|line| line.starts_with("pruned by") || line.starts_with("importance"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut file = file();
+        assert_eq!(shown(&file), ["importance   of a score that the file does not name"]);
+        file.manifest.scored_by = ScoredBy::both(Score::LeaveOneOut);
+        file.manifest.history[1].score = Some(Score::AbsoluteGradient);
+        assert_eq!(shown(&file), ["pruned by    absolute gradient", "importance   leaving one out"]);
+        file.manifest.scored_by.tokens = Some(Score::SignedGradient);
+        assert_eq!(shown(&file)[1], "importance   tokens: signed gradient; pieces: leaving one out");
+        file.token_importance = None;
+        file.piece_importance = None;
+        assert_eq!(shown(&file).len(), 1, "what is not scored has no line");
     }
 
     #[test]

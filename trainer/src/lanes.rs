@@ -3,27 +3,19 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use xprompt::runtime::Device;
-
-/// Pieces of work after which a lane's pace is judged.
-const JUDGED_AFTER: usize = 16;
-
-/// A lane is slow if the fastest is more than this many times as fast.
-const SLOW: f64 = 2.0;
+use xprompt::runtime::{Device, Paces};
 
 /// Devices side by side, each with tools of type `L`.
 #[derive(Debug)]
 pub struct Lanes<L> {
-    lanes: Vec<Lane<L>>,
-    slow_was_told: bool,
+    tools: Vec<L>,
+    paces: Paces,
 }
 
-#[derive(Debug)]
-struct Lane<L> {
-    device: Device,
-    tools: L,
-    pieces: usize,
-    size: usize,
+/// A piece of work that was done.
+struct Done<R> {
+    item: usize,
+    result: R,
     seconds: f64,
 }
 
@@ -33,14 +25,14 @@ impl<L: Send> Lanes<L> {
     /// One lane for each device.
     #[must_use]
     pub fn new(lanes: impl IntoIterator<Item = (Device, L)>) -> Self {
-        let lane = |(device, tools)| Lane { device, tools, pieces: 0, size: 0, seconds: 0.0 };
-        Self { lanes: lanes.into_iter().map(lane).collect(), slow_was_told: false }
+        let (devices, tools): (Vec<Device>, Vec<L>) = lanes.into_iter().unzip();
+        Self { tools, paces: Paces::new(devices) }
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lanes.len()
+        self.tools.len()
     }
 
     /// Works on all items, each on the lane that is free first; results come in the items' order. `size` says how much
@@ -54,55 +46,43 @@ impl<L: Send> Lanes<L> {
     pub fn map<T: Sync, R: Send, E: Send>(
         &mut self,
         items: &[T],
-        size: impl Fn(&T) -> usize + Sync,
+        size: impl Fn(&T) -> usize,
         work: impl Fn(&mut L, &T) -> Result<R, E> + Sync,
     ) -> Result<Vec<R>, E> {
         let next = AtomicUsize::new(0);
-        let drive = |lane: &mut Lane<L>| {
-            let mut results = Vec::new();
+        let drive = |tools: &mut L| {
+            let mut all = Vec::new();
             while let Some((i, item)) = pick(&next, items) {
                 let start = Instant::now();
-                let result = work(&mut lane.tools, item);
-                lane.pieces += 1;
-                lane.size += size(item);
-                lane.seconds += start.elapsed().as_secs_f64();
+                let result = work(tools, item);
                 if result.is_err() {
                     next.store(items.len(), Ordering::Relaxed);
                 }
-                results.push((i, result));
+                all.push(Done { item: i, result, seconds: start.elapsed().as_secs_f64() });
             }
-            results
+            all
         };
-        let mut results: Vec<(usize, Result<R, E>)> = match self.lanes.as_mut_slice() {
-            [lane] => drive(lane),
+        let done: Vec<Vec<Done<Result<R, E>>>> = match self.tools.as_mut_slice() {
+            [tools] => vec![drive(tools)],
             lanes => std::thread::scope(|scope| {
                 let drive = &drive;
-                let threads: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(move || drive(lane))).collect();
+                let threads: Vec<_> =
+                    lanes.iter_mut().map(|tools| scope.spawn(move || drive(tools))).collect();
                 let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-                joined
-                    .flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect()
+                joined.map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
             }),
         };
+        for (place, done) in done.iter().enumerate() {
+            done.iter().for_each(|done| self.paces.note(place, size(&items[done.item]), done.seconds));
+        }
+        let mut results: Vec<_> = done.into_iter().flatten().map(|done| (done.item, done.result)).collect();
         results.sort_unstable_by_key(|&(i, _)| i);
         results.into_iter().map(|(_, result)| result).collect()
     }
 
     /// Words about a device that is much slower than the fastest; once, when it is known.
     pub fn slow_device(&mut self) -> Option<String> {
-        if self.slow_was_told || self.lanes.iter().any(|lane| lane.pieces < JUDGED_AFTER) {
-            return None;
-        }
-        let by_pace = |a: &&Lane<L>, b: &&Lane<L>| a.pace().total_cmp(&b.pace());
-        let slowest = self.lanes.iter().min_by(by_pace)?;
-        let fastest = self.lanes.iter().max_by(by_pace)?;
-        let times = fastest.pace() / slowest.pace();
-        if times <= SLOW {
-            return None;
-        }
-        let (slow, fast) = (slowest.device, fastest.device);
-        self.slow_was_told = true;
-        Some(format!("{slow} computes {times:.1} times slower than {fast}; is something else running on it?"))
+        self.paces.slow_device()
     }
 }
 
@@ -110,15 +90,6 @@ impl<L: Send> Lanes<L> {
 fn pick<'t, T>(next: &AtomicUsize, items: &'t [T]) -> Option<(usize, &'t T)> {
     let i = next.fetch_add(1, Ordering::Relaxed);
     Some((i, items.get(i)?))
-}
-
-// === impl Lane ===
-
-impl<L> Lane<L> {
-    /// Size of the work done in a second.
-    fn pace(&self) -> f64 {
-        self.size as f64 / self.seconds.max(f64::MIN_POSITIVE)
-    }
 }
 
 #[cfg(test)]
@@ -148,22 +119,29 @@ mod tests {
     #[test]
     fn an_error_ends_the_work() {
         let items: Vec<u64> = (10..1000).collect();
+        let begun = AtomicUsize::new(0);
         let mut lanes = lanes(&[1, 1]);
-        assert_eq!(lanes.map(&items, |_| 1, double), Err("1 ms".into()));
-        assert!(lanes.lanes.iter().map(|lane| lane.pieces).sum::<usize>() < 100);
+        let done = lanes.map(
+            &items,
+            |_| 1,
+            |milliseconds, item| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                double(milliseconds, item)
+            },
+        );
+        assert_eq!(done, Err("1 ms".into()));
+        assert!(begun.load(Ordering::Relaxed) < 100);
     }
 
     #[test]
-    fn a_slow_device_takes_less_work_and_is_named_once() {
+    fn a_slow_device_takes_less_work_and_is_named() {
         let mut lanes = lanes(&[1, 20]);
-        let items = [0; 40];
-        while lanes.lanes.iter().any(|lane| lane.pieces < JUDGED_AFTER) {
-            assert_eq!(lanes.slow_device(), None, "too little is known");
-            lanes.map(&items, |_| 1, double).unwrap();
-        }
-        assert!(lanes.lanes[1].pieces < lanes.lanes[0].pieces / 2);
-        let words = lanes.slow_device().unwrap();
+        let words = loop {
+            lanes.map(&[0; 40], |_| 1, double).unwrap();
+            if let Some(words) = lanes.slow_device() {
+                break words;
+            }
+        };
         assert!(words.starts_with("cuda:1 computes") && words.contains("cuda:0"), "{words}");
-        assert_eq!(lanes.slow_device(), None);
     }
 }

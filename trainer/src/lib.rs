@@ -19,6 +19,7 @@
 //! | [`log`], [`folder`], [`progress`] | what a program sees meanwhile; what a run keeps to go on; what a person sees |
 //! | [`error`] | why a run ended early |
 //! | [`task_data`] | a task's examples, parted into what is tuned on, chosen by and reported on |
+//! | [`identity`] | what makes a run what it is: only the same run goes on in its folder |
 //! | [`lab`], [`race`] | the tools of an experiment; candidates that tune side by side, each kept at its best |
 //! | [`mod@line`], [`method`] | one task with one seed; the whole method and its controls over many |
 //! | [`findings`], [`deliver`] | everything measured again, as a summary; prompt files |
@@ -35,6 +36,7 @@ pub mod example;
 pub mod experiment;
 pub mod findings;
 pub mod folder;
+pub mod identity;
 pub mod importance;
 pub mod initialize;
 pub mod inspect;

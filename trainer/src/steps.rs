@@ -1,13 +1,16 @@
 //! The method's stages one by one, from prompt file to prompt file: what [`method::run`] does
-//! in one go. What is pruned, and by which share, is for the caller to choose; nothing is kept on the way.
+//! in one go. What is pruned, and by which share, is for the caller to choose.
 
 use serde_json::Map;
-use xprompt::prompt::{Prompt, PromptError, PromptFile, Stage, TaskSpec, keep_top_pieces, keep_top_tokens};
+use xprompt::prompt::{
+    Base, Prompt, PromptError, PromptFile, Score, ScoredBy, Stage, TaskSpec, keep_top_pieces, keep_top_tokens,
+};
 
 use crate::error::RunError;
 use crate::importance::Importance;
 use crate::lab::Lab;
 use crate::line::Line;
+use crate::plan::Plan;
 use crate::{PRODUCER, deliver, method};
 
 /// Why a step cannot be taken.
@@ -52,31 +55,41 @@ pub enum StepError {
     NoValues(usize),
 }
 
+/// A pruned prompt with the values that it had when it was tuned.
+#[derive(Debug)]
+pub struct Rewinding<'p> {
+    pruned: &'p PromptFile,
+    tuned: &'p PromptFile,
+    rewound: Prompt,
+}
+
+// === impl StepError ===
+
 impl From<RunError> for StepError {
     fn from(error: RunError) -> Self {
         Self::Run(Box::new(error))
     }
 }
 
-/// What a prompt is scored by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Score {
-    /// The absolute derivative of the loss: the paper's.
-    Absolute,
-    /// The derivative with its sign.
-    Signed,
-    /// How much the loss rises when a token or piece is left out.
-    LeaveOneOut,
+impl StepError {
+    /// The error as a run says it that is planned like this: with a remedy, if the memory did not suffice.
+    #[must_use]
+    pub fn under(self, plan: Plan) -> Self {
+        match self {
+            Self::Run(error) => error.under(plan).into(),
+            other => other,
+        }
+    }
 }
 
-/// Stage one: tunes a prompt.
+/// Stage one: tunes a prompt. What was under way in the lab's folder goes on.
 ///
 /// # Errors
 /// If the training fails.
 pub fn tune(lab: &mut Lab<'_>, line: &Line<'_>) -> Result<PromptFile, StepError> {
     let tuned = method::tune(lab, line)?;
     let history = vec![deliver::measured_stage(lab, line.task, &tuned)?];
-    let manifest = deliver::manifest(lab, line, &tuned.prompt, history)?;
+    let manifest = deliver::manifest(lab, line, &tuned.prompt, history, ScoredBy::default())?;
     Ok(PromptFile { manifest, prompt: tuned.prompt, token_importance: None, piece_importance: None })
 }
 
@@ -95,8 +108,8 @@ pub fn score(
     of_task(&file, &line.task.spec)?;
     let prompt = &file.prompt;
     let importance = match by {
-        Score::Absolute => line.scores(lab, prompt)?.absolute,
-        Score::Signed => line.scores(lab, prompt)?.signed,
+        Score::AbsoluteGradient => line.scores(lab, prompt)?.absolute,
+        Score::SignedGradient => line.scores(lab, prompt)?.signed,
         Score::LeaveOneOut => Importance {
             tokens: line.tokens_left_out(lab, prompt)?,
             pieces: line.pieces_left_out(lab, prompt)?,
@@ -107,6 +120,7 @@ pub fn score(
     }
     file.manifest.golden = deliver::golden(lab, line.task, prompt)?;
     file.manifest.producer = PRODUCER.into();
+    file.manifest.scored_by = ScoredBy::both(by);
     file.token_importance = Some(importance.tokens);
     file.piece_importance = Some(importance.pieces);
     Ok(file)
@@ -125,47 +139,64 @@ pub fn prune(
     if let Some(share) = tokens {
         let scores = file.token_importance.as_ref().ok_or(StepError::NotScored("tokens"))?;
         let mask = keep_top_tokens(&file.prompt, scores, share);
-        keep(&mut file, &mask, "token_pruned", share);
+        let score = file.manifest.scored_by.tokens;
+        keep(&mut file, &mask, "token_pruned", share, score);
     }
     if let Some(share) = pieces {
         let scores = file.piece_importance.as_ref().ok_or(StepError::NotScored("pieces"))?;
         let mask = keep_top_pieces(&file.prompt, scores, share);
-        keep(&mut file, &mask, "piece_pruned", share);
+        let score = file.manifest.scored_by.pieces;
+        keep(&mut file, &mask, "piece_pruned", share, score);
     }
     file.manifest.golden.clear();
     file.manifest.producer = PRODUCER.into();
     Ok(file)
 }
 
-/// Rewinds what is left of `pruned` to the values of `tuned`, and retrains it.
-///
-/// # Errors
-/// If the two are not of the same base, shape and task, those of `line`, or the training fails.
-pub fn rewind(
-    lab: &mut Lab<'_>,
-    line: &Line<'_>,
-    pruned: &PromptFile,
-    tuned: &PromptFile,
-) -> Result<PromptFile, StepError> {
-    fits(pruned, tuned)?;
-    tuned.verify(&lab.setup.base)?;
-    of_task(tuned, &line.task.spec)?;
-    let rewound = tuned.prompt.masked(pruned.prompt.piece_mask());
-    let missing = pruned.prompt.kept_piece_count() - rewound.kept_piece_count();
-    if missing > 0 {
-        return Err(StepError::NoValues(missing));
+// === impl Rewinding ===
+
+impl<'p> Rewinding<'p> {
+    /// What is left of `pruned`, with the values of `tuned`.
+    ///
+    /// # Errors
+    /// If the two are not of the same shape, base and task, or not of these.
+    pub fn new(
+        pruned: &'p PromptFile,
+        tuned: &'p PromptFile,
+        base: &Base,
+        task: &TaskSpec,
+    ) -> Result<Self, StepError> {
+        fits(pruned, tuned)?;
+        tuned.verify(base)?;
+        of_task(tuned, task)?;
+        let rewound = tuned.prompt.masked(pruned.prompt.piece_mask());
+        match pruned.prompt.kept_piece_count() - rewound.kept_piece_count() {
+            0 => Ok(Self { pruned, tuned, rewound }),
+            missing => Err(StepError::NoValues(missing)),
+        }
     }
-    let mut history = prunings(pruned, tuned, &rewound);
-    if let Some(stage) = history.last_mut() {
-        deliver::complete(lab, line.task, &rewound, stage)?;
+
+    /// The last stage: retrains it. What was under way in the lab's folder goes on.
+    ///
+    /// # Errors
+    /// If the training fails.
+    pub fn retrain(&self, lab: &mut Lab<'_>, line: &Line<'_>) -> Result<PromptFile, StepError> {
+        let Self { pruned, tuned, rewound } = self;
+        let mut history = prunings(pruned, tuned, rewound);
+        if let Some(stage) = history.last_mut() {
+            deliver::complete(lab, line.task, rewound, stage)?;
+        }
+        let retrained = method::retrain(lab, line, rewound)?;
+        history.push(deliver::measured_stage(lab, line.task, &retrained)?);
+        // as a run gives it: tokens as they were scored before any was pruned, pieces as they were scored after
+        let tokens = if tuned.token_importance.is_some() { tuned } else { pruned };
+        let (token_importance, piece_importance) =
+            (tokens.token_importance.clone(), pruned.piece_importance.clone());
+        let scored_by =
+            ScoredBy { tokens: tokens.manifest.scored_by.tokens, pieces: pruned.manifest.scored_by.pieces };
+        let manifest = deliver::manifest(lab, line, &retrained.prompt, history, scored_by)?;
+        Ok(PromptFile { manifest, prompt: retrained.prompt, token_importance, piece_importance })
     }
-    let retrained = method::retrain(lab, line, &rewound)?;
-    history.push(deliver::measured_stage(lab, line.task, &retrained)?);
-    let manifest = deliver::manifest(lab, line, &retrained.prompt, history)?;
-    // as a run gives it: tokens as they were scored before any was pruned, pieces as they were scored after
-    let token_importance = tuned.token_importance.clone().or_else(|| pruned.token_importance.clone());
-    let piece_importance = pruned.piece_importance.clone();
-    Ok(PromptFile { manifest, prompt: retrained.prompt, token_importance, piece_importance })
 }
 
 /// The history of `tuned` and the prunings after it. What they measured holds only for values that were not changed.
@@ -224,7 +255,7 @@ fn task_difference(a: &TaskSpec, b: &TaskSpec) -> Option<(&'static str, String, 
 }
 
 /// Keeps what the mask marks, and says so in the history.
-fn keep(file: &mut PromptFile, mask: &[bool], name: &str, share: f64) {
+fn keep(file: &mut PromptFile, mask: &[bool], name: &str, share: f64, score: Option<Score>) {
     file.prompt = file.prompt.masked(mask);
     file.manifest.history.push(Stage {
         name: name.to_owned(),
@@ -232,6 +263,7 @@ fn keep(file: &mut PromptFile, mask: &[bool], name: &str, share: f64) {
         pieces: file.prompt.kept_piece_count(),
         parameters: file.prompt.parameters(),
         ratio: Some(share),
+        score,
         steps: 0,
         dev: Map::new(),
         test: Map::new(),

@@ -1,17 +1,16 @@
 //! `xprompt-trainer check`: every problem with its place, what the model reads, and the exit status.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use support::model;
 
 const LABELS: &str =
     "labels = [{ name = 'good', words = 'positive' }, { name = 'poor', words = 'negative' }]";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// A folder of a task and its files, and a model's configuration and tokenizer without weights.
 fn folder(data: &str, task: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -20,7 +19,7 @@ fn folder(data: &str, task: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
     write("task.toml", &format!("[data]\n{data}\n[task]\n{task}\n"));
     files.iter().for_each(|(name, text)| write(name, text));
     for name in ["config.json", "tokenizer.json"] {
-        std::fs::copy(root().join("models/t5-nano").join(name), folder.path().join(name)).unwrap();
+        std::fs::copy(model().join(name), folder.path().join(name)).unwrap();
     }
     folder
 }

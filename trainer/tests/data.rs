@@ -1,28 +1,19 @@
 //! Rows of every format as examples, what is said about bad ones, and how dev is drawn.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
+use support::{model, prompt_file, root, tokenizer};
 use xprompt::engine::ReadyTask;
-use xprompt::prompt::{
-    FORMAT, Fingerprint, Label, Limits, Manifest, OutputSpec, Prompt, PromptFile, TaskSpec,
-};
+use xprompt::prompt::{Base, Fingerprint, Label, Limits, OutputSpec, Prompt, PromptFile, TaskSpec};
 use xprompt::t5::Config;
 use xprompt::task::Tokenizer;
 use xprompt_trainer::data::{DataError, Dataset, Files, Reader, Rows, Sets};
 use xprompt_trainer::example::{Example, Target};
 use xprompt_trainer::task_file::{Data, Format, TaskFile};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn tokenizer() -> Tokenizer {
-    let folder = root().join("models/t5-nano");
-    let config = Config::read(&folder).unwrap();
-    Tokenizer::open(&folder, config.vocab_size, config.eos_token_id).unwrap()
-}
 
 fn fixture(name: &str) -> PathBuf {
     root().join("tests/fixtures").join(name)
@@ -31,7 +22,13 @@ fn fixture(name: &str) -> PathBuf {
 fn labels(template: &str) -> TaskSpec {
     let label = |name: &str| Label { name: name.into(), words: name.into() };
     let output = OutputSpec::Labels { labels: vec![label("good"), label("poor")] };
-    TaskSpec { template: template.into(), output, max_input_tokens: 64, keep: Vec::new() }
+    TaskSpec {
+        template: template.into(),
+        output,
+        max_input_tokens: 64,
+        keep: Vec::new(),
+        content_free: Vec::new(),
+    }
 }
 
 fn texts() -> TaskSpec {
@@ -326,29 +323,11 @@ fn files_of_the_task_file_are_relative_to_its_folder() {
 /// A prompt of one row for a task.
 fn ready(spec: &TaskSpec, tokenizer: &Tokenizer) -> ReadyTask {
     let name = Fingerprint { name: "m".into(), fingerprint: "m".into() };
-    let manifest = Manifest {
-        format: FORMAT,
-        producer: "tests".into(),
-        tokens: 1,
-        pieces: 1,
-        d_model: 4,
-        base_model: name.clone(),
-        tokenizer: name,
-        task: spec.clone(),
-        history: Vec::new(),
-        seed: 0,
-        data: Vec::new(),
-        golden: Vec::new(),
-    };
+    let base = Base { model: name.clone(), tokenizer: name, d_model: 4 };
     // through its bytes, as a server gets it
-    let file = PromptFile {
-        manifest,
-        prompt: Prompt::dense(4, 1, vec![1.0; 4]),
-        token_importance: None,
-        piece_importance: None,
-    };
+    let file = prompt_file(&base, spec.clone(), Prompt::dense(4, 1, vec![1.0; 4]));
     let file = PromptFile::from_bytes(&file.to_bytes().unwrap(), &Limits::default()).unwrap();
-    let config = Config::read(&root().join("models/t5-nano")).unwrap();
+    let config = Config::read(&model()).unwrap();
     ReadyTask::new(file, "v".into(), tokenizer, &config).unwrap()
 }
 

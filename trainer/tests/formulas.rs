@@ -1,28 +1,20 @@
 //! The trainer's arithmetic with the bundled model: loss and importance.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
-use std::path::Path;
+mod support;
 
+use support::{embeddings, setup};
 use xprompt::engine::{Answers, Scorer, Source};
 use xprompt::prompt::{Label, OutputSpec, Prompt};
 use xprompt::runtime::Device;
 use xprompt_trainer::example::{Example, Target};
 use xprompt_trainer::importance::{importance, left_out};
 use xprompt_trainer::plan::Plan;
-use xprompt_trainer::setup::{Options, Setup};
+use xprompt_trainer::setup::Setup;
 use xprompt_trainer::tuner::{Tuned, Tuner};
 
 const WORDS: [&str; 4] = ["sport", "business", "business news", "business news today"];
 const TEXTS: [&str; 3] = ["shares fell on monday", "a late goal won the cup for the visitors", "x"];
-
-fn setup() -> Setup {
-    Setup::load(&Options {
-        model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/t5-nano"),
-        threads: Some(2),
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn labels() -> Vec<Label> {
     WORDS.iter().map(|&words| Label { name: words.into(), words: words.into() }).collect()
@@ -30,11 +22,6 @@ fn labels() -> Vec<Label> {
 
 fn answers(setup: &Setup) -> Answers {
     Answers::new(&OutputSpec::Labels { labels: labels() }, &setup.tokenizer, setup.model.config()).unwrap()
-}
-
-fn rows(setup: &Setup, ids: std::ops::Range<usize>) -> Vec<f32> {
-    let checkpoint = setup.model.checkpoint();
-    ids.flat_map(|id| checkpoint.row(checkpoint.embedding(), id)).collect()
 }
 
 fn examples(setup: &Setup) -> Vec<Example> {
@@ -68,7 +55,7 @@ fn the_tuning_loss_is_the_served_probability() {
     let setup = setup();
     let answers = answers(&setup);
     let Answers::Labels { trie, .. } = &answers else { unreachable!() };
-    let prompts = [rows(&setup, 200..205), rows(&setup, 300..301)];
+    let prompts = [embeddings(&setup, 200..205), embeddings(&setup, 300..301)];
     let texts = TEXTS.map(|text| setup.tokenizer.source(text).unwrap());
     let mut tuner = setup.tuner();
     let targets: Vec<Target> = (0..WORDS.len()).map(Target::Label).collect();
@@ -97,7 +84,7 @@ fn importance_is_the_mean_absolute_derivative_of_the_loss_by_the_mask() {
     let setup = setup();
     let answers = answers(&setup);
     let mut tuner = setup.tuner();
-    let prompt = Prompt::dense(256, 16, rows(&setup, 200..204));
+    let prompt = Prompt::dense(256, 16, embeddings(&setup, 200..204));
     let examples = examples(&setup);
     let chosen: Vec<&Example> = examples.iter().collect();
     let got = importance(&prompt, &answers, &chosen, &mut tuner, |_| {}).unwrap();
@@ -139,7 +126,7 @@ fn losses_without_gradients_are_those_of_tuning_in_any_batch() {
     let labels = answers(&setup);
     let text = Answers::Text { max_new_tokens: 4 };
     let said = Target::Text { tokens: setup.tokenizer.source("business news").unwrap(), text: String::new() };
-    let prompts = [rows(&setup, 200..205), rows(&setup, 300..301), Vec::new()];
+    let prompts = [embeddings(&setup, 200..205), embeddings(&setup, 300..301), Vec::new()];
     let sources = TEXTS.map(|text| setup.tokenizer.source(text).unwrap());
     let label = Target::Label(2);
     let mut examples = Vec::new();
@@ -166,7 +153,7 @@ fn losses_without_gradients_are_those_of_tuning_in_any_batch() {
 fn a_left_out_score_is_the_rise_of_the_mean_loss_in_any_batch() {
     let setup = setup();
     let answers = answers(&setup);
-    let prompt = Prompt::dense(256, 16, rows(&setup, 200..204));
+    let prompt = Prompt::dense(256, 16, embeddings(&setup, 200..204));
     let examples = examples(&setup);
     let chosen: Vec<&Example> = examples.iter().collect();
     let mut tuner = setup.tuner();

@@ -1,27 +1,23 @@
 //! Where prompts start, with the bundled model.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use rand::SeedableRng as _;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
-use xprompt::prompt::{FORMAT, Label, Manifest, OutputSpec, Prompt, PromptFile, TaskSpec};
+use support::{Bench, embeddings, prompt_file, setup};
+use xprompt::prompt::{Label, OutputSpec, Prompt, PromptFile, TaskSpec};
+use xprompt_trainer::identity::describe;
 use xprompt_trainer::initialize::{Initial, InitializeError, initialize};
-use xprompt_trainer::setup::{Options, Setup};
+use xprompt_trainer::setup::Setup;
+use xprompt_trainer::task_data::TaskData;
 use xprompt_trainer::task_file::{Initialization, TaskFile, TaskFileError};
 
 const WORDS: [&str; 3] = ["sport", "business", "business news"];
 const D_MODEL: usize = 256;
-
-fn setup() -> Setup {
-    Setup::load(&Options {
-        model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/t5-nano"),
-        threads: Some(2),
-        ..Options::default()
-    })
-    .unwrap()
-}
 
 fn labels() -> Vec<Label> {
     WORDS.iter().map(|&words| Label { name: words.into(), words: words.into() }).collect()
@@ -29,11 +25,6 @@ fn labels() -> Vec<Label> {
 
 fn start(setup: &Setup, how: &Initialization, tokens: usize, seed: u64) -> Result<Initial, InitializeError> {
     initialize(how, tokens, &labels(), setup, &mut ChaCha8Rng::seed_from_u64(seed))
-}
-
-fn embeddings(setup: &Setup, ids: impl IntoIterator<Item = usize>) -> Vec<f32> {
-    let checkpoint = setup.model.checkpoint();
-    ids.into_iter().flat_map(|id| checkpoint.row(checkpoint.embedding(), id)).collect()
 }
 
 /// What the first draw of this many rows gives.
@@ -50,21 +41,14 @@ fn pruned() -> Prompt {
 
 fn file(setup: &Setup, prompt: Prompt) -> PromptFile {
     let output = OutputSpec::Labels { labels: labels() };
-    let manifest = Manifest {
-        format: FORMAT,
-        producer: "a test".into(),
-        tokens: prompt.tokens(),
-        pieces: prompt.pieces(),
-        d_model: prompt.d_model(),
-        base_model: setup.base.model.clone(),
-        tokenizer: setup.base.tokenizer.clone(),
-        task: TaskSpec { template: "{text}".into(), output, max_input_tokens: 64, keep: Vec::new() },
-        history: Vec::new(),
-        seed: 0,
-        data: Vec::new(),
-        golden: Vec::new(),
+    let task = TaskSpec {
+        template: "{text}".into(),
+        output,
+        max_input_tokens: 64,
+        keep: Vec::new(),
+        content_free: Vec::new(),
     };
-    PromptFile { manifest, prompt, token_importance: None, piece_importance: None }
+    prompt_file(&setup.base, task, prompt)
 }
 
 #[test]
@@ -158,6 +142,22 @@ fn another_prompt_gives_its_surviving_rows_with_zeros_where_pieces_were_pruned()
 }
 
 #[test]
+fn a_run_is_known_by_what_the_prompt_that_it_starts_from_holds_and_not_by_its_place() {
+    let setup = setup();
+    let bench = Bench::new("");
+    let run_from = |name: &str, prompt: Prompt| {
+        file(&setup, prompt).write(&bench.at(name)).unwrap();
+        let start = format!("[tuning]\ninitialization = {{ prompt = '{name}' }}\n");
+        bench.task("task.toml", &format!("[task]\n{LABELS}\n{start}"));
+        let file = TaskFile::read(&bench.at("task.toml")).unwrap();
+        describe(&setup, &[TaskData::read("task", file, &setup).unwrap()], &[1])
+    };
+    let first = run_from("a", pruned());
+    assert_eq!(first, run_from("b", pruned()));
+    assert_ne!(first, run_from("a", Prompt::dense(D_MODEL, 16, vec![0.5; 2 * D_MODEL])));
+}
+
+#[test]
 fn a_prompt_of_another_model_or_no_prompt_is_refused_by_name() {
     let setup = setup();
     let folder = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ fn read(folder: &Path, output: &str, initialization: &str) -> Result<Initializat
     TaskFile::read(&path).map(|file| file.tuning.initialization)
 }
 
-const LABELS: &str = "labels = [{ name = 'x', words = 'yes' }, { name = 'y', words = 'no' }]";
+const LABELS: &str = "labels = [{ name = 'good', words = 'yes' }, { name = 'poor', words = 'no' }]";
 
 #[test]
 fn a_task_file_names_any_start() {

@@ -1,17 +1,14 @@
 //! The stages of the method one by one on prompt files, against the whole method in one go.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod support;
 
-use serde_json::json;
-use xprompt::prompt::{Limits, PromptFile};
+use support::Bench;
+use xprompt::prompt::{PromptFile, Score, ScoredBy};
 
+/// Of few steps. The labels' words are the wrong way round, so that there is something left to learn when the prompt is
+/// retrained.
 const TASK: &str = "
-[data]
-train = 'train.jsonl'
-dev = 'dev.jsonl'
-test = 'dev.jsonl'
 [task]
 template = 'review: {text}'
 labels = [{ name = 'good', words = 'negative' }, { name = 'poor', words = 'positive' }]
@@ -27,73 +24,14 @@ importance_rows = 20
 max_steps = 12
 ";
 
-/// A folder with a little sentiment data and a task file of few steps. The labels' words are the wrong way round, so that
-/// there is something left to learn when the prompt is retrained.
-struct Bench(tempfile::TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let words = [["lovely", "great", "fine", "superb"], ["awful", "dull", "bad", "dreadful"]];
-        let things = ["film", "meal", "book", "song", "trip", "show"];
-        let row = |i: usize| {
-            let text = format!("a {} {}", words[i % 2][i / 2 % 4], things[i / 3 % 6]);
-            let label = ["good", "poor"][i % 2];
-            json!({"text": text, "label": label}).to_string()
-        };
-        let rows: Vec<String> = (0..48).map(row).collect();
-        std::fs::write(folder.path().join("train.jsonl"), rows[..32].join("\n")).unwrap();
-        std::fs::write(folder.path().join("dev.jsonl"), rows[32..].join("\n")).unwrap();
-        std::fs::write(folder.path().join("task.toml"), TASK).unwrap();
-        Self(folder)
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Runs a command; words that begin with @ are files of the folder.
-    fn trainer(&self, command: &str) -> Output {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let word = |word: &str| word.strip_prefix('@').map_or(word.into(), |name| self.at(name));
-        Command::new(env!("CARGO_BIN_EXE_xprompt-trainer"))
-            .args(command.split(' ').map(word))
-            .env("XPROMPT_MODEL", root.join("models/t5-nano"))
-            .env("XPROMPT_THREADS", "2")
-            .current_dir(root)
-            .output()
-            .unwrap()
-    }
-
-    fn works(&self, command: &str) -> String {
-        let output = self.trainer(command);
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fails(&self, command: &str, words: &[&str]) {
-        let output = self.trainer(command);
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success(), "{command} has to fail");
-        for words in words {
-            assert!(error.contains(words), "{command}: {error} has to say {words}");
-        }
-    }
-
-    fn prompt(&self, name: &str) -> PromptFile {
-        PromptFile::read(&self.at(name), &Limits::default()).unwrap().0
-    }
-
-    fn stages(&self, name: &str) -> Vec<(String, Option<f64>)> {
-        let history = self.prompt(name).manifest.history;
-        history.into_iter().map(|stage| (stage.name, stage.ratio)).collect()
-    }
+fn stages(file: &PromptFile) -> Vec<(String, Option<f64>)> {
+    file.manifest.history.iter().map(|stage| (stage.name.clone(), stage.ratio)).collect()
 }
 
 /// A single ratio of each level races nothing else beside it, so a run's batches are those of the steps, bit for bit.
 #[test]
 fn the_stages_one_by_one_give_the_prompt_of_the_whole_run() {
-    let bench = Bench::new();
+    let bench = Bench::new(TASK);
     bench.works("run @task.toml --out @out --seed 7");
     bench.works("tune @task.toml --out @tuned --seed 7");
     let shown = bench.works("score @tuned --task @task.toml");
@@ -108,11 +46,10 @@ fn the_stages_one_by_one_give_the_prompt_of_the_whole_run() {
     assert_eq!(whole.manifest, single.manifest);
     assert_eq!(whole.token_importance, single.token_importance);
 
-    let read = |name: &str| std::fs::read(bench.at(name)).unwrap();
     let (whole, single) = (bench.prompt("out/prompt.safetensors"), bench.prompt("xprompt"));
     assert_eq!(whole.prompt, single.prompt);
     assert_eq!(whole.manifest, single.manifest);
-    assert_eq!(read("out/prompt.safetensors"), read("xprompt"), "importance included");
+    assert_eq!(bench.read("out/prompt.safetensors"), bench.read("xprompt"), "importance included");
     assert_ne!(single.prompt.rows(), bench.prompt("masked").prompt.rows(), "it was retrained");
 
     // another seed is another order of examples
@@ -123,7 +60,7 @@ fn the_stages_one_by_one_give_the_prompt_of_the_whole_run() {
 
 #[test]
 fn pruning_keeps_values_drops_golden_examples_and_goes_on_record() {
-    let bench = Bench::new();
+    let bench = Bench::new(TASK);
     bench.works("tune @task.toml --out @tuned");
     bench.fails(
         "prune @tuned --tokens 0.5 --out @pruned",
@@ -133,9 +70,10 @@ fn pruning_keeps_values_drops_golden_examples_and_goes_on_record() {
     assert_eq!(bench.prompt("tuned").token_importance, None, "with --out the prompt stays as it was");
     let said = bench.works("prune @scored --tokens 0.25 --pieces 0.5 --out @pruned");
     assert!(said.contains("15 of 20 tokens, 120 of 320 pieces"), "{said}");
+    assert_eq!(bench.prompt("scored").manifest.scored_by, ScoredBy::both(Score::AbsoluteGradient));
     let stage = |name: &str, ratio| (name.to_owned(), ratio);
     let pruned = [stage("tuned", None), stage("token_pruned", Some(0.25)), stage("piece_pruned", Some(0.5))];
-    assert_eq!(bench.stages("pruned"), pruned);
+    assert_eq!(stages(&bench.prompt("pruned")), pruned);
     let (tuned, pruned) = (bench.prompt("tuned"), bench.prompt("pruned"));
     assert_eq!(pruned.prompt, tuned.prompt.masked(pruned.prompt.piece_mask()));
     assert!(pruned.manifest.golden.is_empty() && pruned.manifest.history[2].dev.is_empty());
@@ -149,6 +87,10 @@ fn pruning_keeps_values_drops_golden_examples_and_goes_on_record() {
     let signed = bench.prompt("pruned");
     assert_eq!(signed.manifest.golden.len(), 8);
     assert!(signed.manifest.history[2].dev.contains_key("accuracy"));
+    assert_eq!(signed.manifest.scored_by, ScoredBy::both(Score::SignedGradient));
+    let by: Vec<Option<Score>> = signed.manifest.history.iter().map(|stage| stage.score).collect();
+    let pruned_by = Some(Score::AbsoluteGradient);
+    assert_eq!(by, [None, pruned_by, pruned_by], "what was pruned before was pruned by the score of then");
     let signed_scores = signed.token_importance.unwrap();
     assert_ne!(signed_scores, scores);
     bench.works("prune @scored --tokens 0.9 --out @few");
@@ -167,12 +109,9 @@ fn pruning_keeps_values_drops_golden_examples_and_goes_on_record() {
 
 #[test]
 fn prompts_that_do_not_belong_together_are_refused_with_what_differs() {
-    let bench = Bench::new();
-    let variant = |name: &str, from: &str, to: &str| {
-        std::fs::write(bench.at(name), TASK.replace(from, to)).unwrap();
-    };
-    variant("say.toml", "review: {text}", "say: {text}");
-    variant("short.toml", "[tuning]", "[tuning]\nprompt_tokens = 10");
+    let bench = Bench::new(TASK);
+    bench.task("say.toml", &TASK.replace("review: {text}", "say: {text}"));
+    bench.task("short.toml", &TASK.replace("[tuning]", "[tuning]\nprompt_tokens = 10"));
     bench.works("tune @task.toml --out @tuned");
     bench.works("tune @say.toml --out @say");
     bench.works("tune @short.toml --out @short");
@@ -197,12 +136,12 @@ fn prompts_that_do_not_belong_together_are_refused_with_what_differs() {
         &["80 of the pieces that are kept have no values in the tuned prompt"],
     );
     bench.fails("score @missing --task @task.toml", &["missing: No such file"]);
-    assert!(!bench.at("no").exists());
+    assert!(!bench.at("no").exists() && !bench.at("no.underway").exists());
 }
 
 #[test]
 fn help_lists_the_commands_in_the_order_of_the_method() {
-    let bench = Bench::new();
+    let bench = Bench::new(TASK);
     let help = bench.works("help");
     let commands: Vec<&str> = help
         .lines()

@@ -1,36 +1,23 @@
 //! SuperGLUE's files through the task file, the reader and the command line.
 #![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
+mod support;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
-use xprompt::prompt::{FORMAT, Manifest, Prompt, PromptFile, TaskSpec};
+use support::{embeddings, model, prompt_file, root, setup, text, tokenizer, trainer};
+use xprompt::prompt::{Prompt, TaskSpec};
 use xprompt::t5::Config;
-use xprompt::task::Tokenizer;
 use xprompt_trainer::check::{Problem, check};
 use xprompt_trainer::data::Sets;
 use xprompt_trainer::example::{Example, Target};
-use xprompt_trainer::setup::{Options, Setup};
 use xprompt_trainer::superglue::SuperGlue;
 use xprompt_trainer::task_file::TaskFile;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 fn fixture(name: &str) -> PathBuf {
     root().join(format!("tests/fixtures/superglue/{name}.jsonl"))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn tokenizer() -> Tokenizer {
-    let model = root().join("models/t5-nano");
-    let config = Config::read(&model).unwrap();
-    Tokenizer::open(&model, config.vocab_size, config.eos_token_id).unwrap()
 }
 
 /// The sets of a task whose files hold these rows.
@@ -115,7 +102,7 @@ fn several_right_answers_to_a_query_are_no_contradiction() {
     for (task, file) in [("record", "train.jsonl"), ("wsc", "val.jsonl")] {
         let settings = format!("[data]\nsuperglue = '{task}'\ntrain = '{file}'\ndev = '{file}'\n");
         std::fs::write(&path, settings).unwrap();
-        let config = Config::read(&root().join("models/t5-nano")).unwrap();
+        let config = Config::read(&model()).unwrap();
         let report = check(&path, &tokenizer(), &config);
         let contradiction = |problem: &Problem| problem.message.contains("another answer");
         assert!(!report.splits.is_empty() && !report.problems.iter().any(contradiction), "{task}");
@@ -125,45 +112,22 @@ fn several_right_answers_to_a_query_are_no_contradiction() {
 // --- the command line ---
 
 fn eval(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xprompt-trainer"))
-        .arg("eval")
-        .args(args)
-        .env("XPROMPT_MODEL", root().join("models/t5-nano"))
-        .env("XPROMPT_THREADS", "2")
-        .current_dir(root())
-        .output()
-        .unwrap()
+    trainer().arg("eval").args(args).output().unwrap()
 }
 
 /// Writes a prompt of sampled embeddings for a task.
 fn prompt(task: SuperGlue, path: &Path) {
-    let options = Options { model: root().join("models/t5-nano"), threads: Some(2), ..Options::default() };
-    let setup = Setup::load(&options).unwrap();
-    let checkpoint = setup.model.checkpoint();
-    let rows = (100..104).flat_map(|id| checkpoint.row(checkpoint.embedding(), id)).collect();
-    let prompt = Prompt::dense(setup.base.d_model, 16, rows);
+    let setup = setup();
+    let prompt = Prompt::dense(setup.base.d_model, 16, embeddings(&setup, 100..104));
     let preset = task.preset();
-    let manifest = Manifest {
-        format: FORMAT,
-        producer: "a test".into(),
-        tokens: prompt.tokens(),
-        pieces: prompt.pieces(),
-        d_model: prompt.d_model(),
-        base_model: setup.base.model.clone(),
-        tokenizer: setup.base.tokenizer.clone(),
-        task: TaskSpec {
-            template: preset.template.into(),
-            output: preset.output,
-            max_input_tokens: 128,
-            keep: Vec::new(),
-        },
-        history: Vec::new(),
-        seed: 0,
-        data: Vec::new(),
-        golden: Vec::new(),
+    let task = TaskSpec {
+        template: preset.template.into(),
+        output: preset.output,
+        max_input_tokens: 128,
+        keep: Vec::new(),
+        content_free: Vec::new(),
     };
-    let file = PromptFile { manifest, prompt, token_importance: None, piece_importance: None };
-    file.write(path).unwrap();
+    prompt_file(&setup.base, task, prompt).write(path).unwrap();
 }
 
 #[test]

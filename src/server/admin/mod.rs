@@ -11,7 +11,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{ETAG, HeaderName};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
@@ -20,6 +19,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+pub(super) use self::precondition::etag;
 use super::lease::unknown;
 use super::{Code, Problem, Service, body};
 use crate::store::{Action, Change, ChangeError, Done};
@@ -126,7 +126,7 @@ async fn traffic(
         return Err(Problem::new(Code::BadRequest, detail));
     };
     change(&service, &task, &headers, Action::Route { traffic: versions, shadow }).await?;
-    shown::versions(&service, &task).map(|(etag, shown)| ([(ETAG, etag)], Json(shown)).into_response())
+    shown::versions(&service, &task).map(|(etag, shown)| (etag, Json(shown)).into_response())
 }
 
 /// Keeps a task's rows in memory.
@@ -152,7 +152,7 @@ async fn unpin(
 /// The versions of a task, and who gets which.
 async fn versions(State(service): State<Arc<Service>>, task: TaskPath) -> Result<Response, Problem> {
     let task = name(task)?;
-    shown::versions(&service, &task).map(|(etag, shown)| ([(ETAG, etag)], Json(shown)).into_response())
+    shown::versions(&service, &task).map(|(etag, shown)| (etag, Json(shown)).into_response())
 }
 
 fn yes() -> bool {
@@ -180,15 +180,13 @@ async fn read_json<T: DeserializeOwned>(service: &Service, body: Body) -> Result
 }
 
 fn answer(status: StatusCode, task: &str, done: &Done) -> Response {
-    let etag: [(HeaderName, String); 1] =
-        [(ETAG, precondition::etag(done.active.as_deref().unwrap_or_default()))];
     let shown = json!({
         "task": task,
         "version": done.version,
         "active": done.active,
         "previous": done.previous,
     });
-    (status, etag, Json(shown)).into_response()
+    (status, etag(done.active.as_deref()), Json(shown)).into_response()
 }
 
 /// Hands a change to the store and waits for what comes of it.

@@ -1,14 +1,15 @@
 //! `If-Match` and `If-None-Match`, with versions as entity tags.
 
 use axum::http::HeaderMap;
-use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 
 use crate::server::{Code, Problem};
 use crate::store::Precondition;
 
-/// A version as an entity tag.
-pub(super) fn etag(version: &str) -> String {
-    format!("\"{version}\"")
+/// The active version as an entity tag; no header if there is none.
+pub(in crate::server) fn etag(version: Option<&str>) -> HeaderMap {
+    let tag = version.and_then(|version| format!("\"{version}\"").parse().ok());
+    tag.map(|tag| (ETAG, tag)).into_iter().collect()
 }
 
 /// What the headers ask for.

@@ -1,5 +1,6 @@
 //! A task's versions as clients see them.
 
+use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::precondition::etag;
@@ -8,7 +9,7 @@ use crate::server::time::rfc3339;
 use crate::server::{Problem, Service};
 
 /// The active version as an entity tag, and all versions, the one that was active last first.
-pub(super) fn versions(service: &Service, task: &str) -> Result<(String, Value), Problem> {
+pub(super) fn versions(service: &Service, task: &str) -> Result<(HeaderMap, Value), Problem> {
     let missing = || if service.store.is_scanned() { unknown(task) } else { not_loaded(task) };
     let entry = service.store.task(task).ok_or_else(missing)?;
     let routes = &entry.routes;
@@ -28,6 +29,7 @@ pub(super) fn versions(service: &Service, task: &str) -> Result<(String, Value),
             json!({
                 "version": kept.version,
                 "active": active == Some(&kept.version),
+                "candidate": kept.candidate,
                 "traffic_percent": percent(&kept.version).unwrap_or(0),
                 "shadow": shadow == Some(&kept.version),
                 "in_memory": served.is_some_and(|served| service.store.is_resident(served)),
@@ -48,5 +50,5 @@ pub(super) fn versions(service: &Service, task: &str) -> Result<(String, Value),
         "comparisons": comparisons,
         "load_error": failure.map(|failure| json!({"reason": failure.reason, "at": rfc3339(failure.at)})),
     });
-    Ok((etag(active.unwrap_or_default()), document))
+    Ok((etag(active), document))
 }

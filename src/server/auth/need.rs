@@ -16,8 +16,11 @@ pub(super) enum Need {
 }
 
 /// Probes, and pages that hold nothing of what is served.
-const OPEN: [&str; 7] =
-    ["/", "/docs", "/openapi.json", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"];
+const OPEN: [&str; 6] =
+    ["/", "/openapi.json", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"];
+
+/// How routes begin that are files of such pages.
+const OPEN_FILES: [&str; 2] = ["/docs", "/page/"];
 
 /// How routes end that answer by POST and change nothing.
 const ANSWERING: [&str; 4] = ["/predict", "/infer", "/generate", "/completions"];
@@ -31,7 +34,8 @@ impl Need {
         let (reads, posts) = (matches!(*method, Method::GET | Method::HEAD), *method == Method::POST);
         if route == "/metrics" {
             Self::Metrics
-        } else if reads && OPEN.contains(&route) {
+        } else if reads && (OPEN.contains(&route) || OPEN_FILES.iter().any(|begin| route.starts_with(begin)))
+        {
             Self::Nothing
         } else if reads || posts && ANSWERING.iter().any(|end| route.ends_with(end)) {
             Self::Key
@@ -49,6 +53,8 @@ mod tests {
     fn reading_needs_a_key_and_changing_needs_one_for_that() {
         for (method, route, need) in [
             (Method::GET, "/health/ready", Need::Nothing),
+            (Method::GET, "/docs/{*rest}", Need::Nothing),
+            (Method::GET, "/page/{file}", Need::Nothing),
             (Method::GET, "/tasks", Need::Key),
             (Method::GET, "/tasks/{task}/versions", Need::Key),
             (Method::POST, "/tasks/{task}/predict", Need::Key),

@@ -1,12 +1,14 @@
 //! What a predict call asks for.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use axum::http::HeaderValue;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use crate::engine::{Answers, ReadyTask};
+use crate::server::inference::{Options, too_many};
 use crate::server::{Code, Problem};
 
 /// How the body is written.
@@ -20,32 +22,54 @@ pub(super) enum Format {
 
 /// A checked call.
 #[derive(Debug)]
-pub(in crate::server) struct Call {
-    pub(in crate::server) inputs: Vec<Value>,
+pub(super) struct Call {
+    pub(super) inputs: Vec<Value>,
     /// Whether `inputs` was asked for: then a bad input is an error in its own place.
     pub(super) many: bool,
-    pub(super) top_k: Option<usize>,
-    pub(in crate::server) truncate: bool,
-    version: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) stream: bool,
+    pub(super) options: Options,
     /// Size of the body.
     pub(super) bytes: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JsonCall {
-    // an input that is null is an input, and a bad one
-    #[serde(default, deserialize_with = "present")]
-    input: Option<Value>,
-    inputs: Option<Vec<Value>>,
-    top_k: Option<usize>,
+/// A call as JSON: one input or several, and how to answer.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes what Call is read from")]
+pub(super) struct PredictCall {
+    /// One input: a text, or an object with the fields of the task's template. Either this or `inputs`.
+    input: Option<Input>,
+    /// Several inputs; a bad one is an error in its own place. Either this or `input`.
+    #[schema(min_items = 1)]
+    inputs: Option<Vec<Input>>,
+    /// The version that has to answer; another one that is active is an error.
     version: Option<String>,
-    #[serde(default)]
-    truncate: bool,
+    /// Send the text of one input piece by piece, as server-sent events.
+    stream: Option<bool>,
+    #[schema(inline)]
+    #[serde(flatten)]
+    options: Options,
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+/// A text, or an object with the fields of the task's template.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what an input is read from")]
+pub(super) enum Input {
+    /// For templates with one field.
+    Text(String),
+    /// By field.
+    Fields(HashMap<String, FieldValue>),
+}
+
+/// The text of a field; numbers and truth values are written out.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what a field is read from")]
+pub(super) enum FieldValue {
+    Text(String),
+    Number(f64),
+    Truth(bool),
 }
 
 // === impl Format ===
@@ -87,14 +111,17 @@ impl Call {
                 bad(format!("the text is not UTF-8 from byte {at} on").into())
             })?;
             let inputs = vec![Value::String(text)];
-            return Ok(Self { inputs, many: false, top_k: None, truncate: false, version: None, bytes });
+            let options = Options::default();
+            return Ok(Self { inputs, many: false, version: None, stream: false, options, bytes });
         }
-        let call: JsonCall = serde_json::from_slice(&body).map_err(|error| {
+        let mut members: Map<String, Value> = serde_json::from_slice(&body).map_err(|error| {
             let code = if error.is_data() { Code::BadRequest } else { Code::MalformedJson };
             Problem::new(code, error.to_string())
         })?;
-        let many = call.inputs.is_some();
-        let inputs = match (call.input, call.inputs) {
+        // an input that is null is an input, and a bad one
+        let (input, inputs) = (members.remove("input"), take::<Vec<Value>>(&mut members, "inputs")?);
+        let many = inputs.is_some();
+        let inputs = match (input, inputs) {
             (Some(input), None) => vec![input],
             (None, Some(inputs)) => inputs,
             (Some(_), Some(_)) => return Err(bad("send input or inputs, not both".into())),
@@ -104,30 +131,20 @@ impl Call {
             return Err(bad("inputs is empty; send at least one".into()));
         }
         if inputs.len() > max_inputs {
-            let detail = format!(
-                "the call has {} inputs, allowed are {max_inputs}; split it, or raise --max-inputs",
-                inputs.len()
-            );
-            return Err(Problem::new(Code::TooManyInputs, detail));
+            return Err(too_many(inputs.len(), max_inputs));
         }
-        if call.top_k == Some(0) {
-            return Err(bad("top_k is 0; ask for at least 1 label".into()));
+        let version = take(&mut members, "version")?;
+        let stream = take(&mut members, "stream")?.unwrap_or(false);
+        if stream && many {
+            return Err(bad("stream is for one input; send input instead of inputs".into()));
         }
-        let JsonCall { top_k, truncate, version, .. } = JsonCall { input: None, inputs: None, ..call };
-        Ok(Self { inputs, many, top_k, truncate, version, bytes })
+        let options = Options::read(members)?;
+        Ok(Self { inputs, many, version, stream, options, bytes })
     }
+}
 
-    /// The version that has to answer.
-    pub(super) fn version(&self) -> Option<&str> {
-        self.version.as_deref()
-    }
-
-    /// Checks the options against the task that will answer.
-    pub(super) fn check(&self, name: &str, task: &ReadyTask) -> Result<(), Problem> {
-        if self.top_k.is_some() && matches!(task.answers(), Answers::Text { .. }) {
-            let detail = format!("top_k is for tasks with labels; task {name:?} answers with free text");
-            return Err(Problem::new(Code::BadRequest, detail));
-        }
-        Ok(())
-    }
+/// Takes a member out; null counts as not there.
+fn take<T: DeserializeOwned>(members: &mut Map<String, Value>, name: &str) -> Result<Option<T>, Problem> {
+    let Some(value) = members.remove(name) else { return Ok(None) };
+    serde_json::from_value(value).map_err(|error| Problem::new(Code::BadRequest, format!("{name}: {error}")))
 }

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use super::history::stored_state;
 use super::publish::Edits;
 use super::{Held, Keeper, Seen};
 use crate::engine::ReadyTask;
@@ -18,6 +19,9 @@ use crate::store::listing::{Found, is_task_name, list_versions, prompt_key, stat
 use crate::store::loader::{Candidate, LoadError, Source};
 use crate::store::state::KeptVersion;
 use crate::store::storage::{Condition, StorageError, Tag};
+
+/// Versions of a task with shares: none of them is dropped, so their number is bounded.
+const MAX_SHARES: usize = 16;
 
 /// A task as a change finds it.
 struct Current {
@@ -99,18 +103,18 @@ impl Keeper {
                 Condition::Any
             }
         };
+        if self.unsaved.contains(&name) {
+            self.note_unsaved(&name);
+        }
         let entry = self.store.task(&name);
         Ok(Current { name, condition, entry })
     }
 
     fn take_over_state(&mut self, name: &Arc<str>) -> Result<(), ChangeError> {
         let known = self.states.get(name).and_then(|held| held.tag.clone());
-        match self.stored_state(name)? {
+        match stored_state(&*self.shared.storage, name)? {
             Some(held) if held.tag != known => {
-                self.states.insert(Arc::clone(name), held);
-                if let Some(active) = self.store.task(name).and_then(|entry| entry.served) {
-                    self.activated(name, active.task.version(), active.file_bytes);
-                }
+                self.adopt(name, held);
                 if !self.reroute(name) {
                     return Err(ChangeError::Stopped);
                 }
@@ -135,16 +139,18 @@ impl Keeper {
         if !current.exists() {
             self.check_room()?;
         }
+        let start = Instant::now();
         let ready = self.check(Source::Bytes(Arc::clone(file)))?;
-        self.activate(current, &ready, file)
+        self.activate(current, &ready, file, start)
     }
 
-    /// Makes a checked version active.
+    /// Makes a version active that was checked since `start`.
     fn activate(
         &mut self,
         current: &Current,
         ready: &Arc<ReadyTask>,
         file: &[u8],
+        start: Instant,
     ) -> Result<Done, ChangeError> {
         let (name, version) = (&current.name, ready.version().to_owned());
         // the version that goes may not be kept yet
@@ -162,6 +168,7 @@ impl Keeper {
         let entry = Entry { served: Some(Arc::clone(&served)), failure: None, routes: Arc::new(routes) };
         self.publish(Edits::from([(Arc::clone(name), Some(entry))]));
         self.keep_rows(&served, ready);
+        self.shared.observer.loaded(name, start.elapsed());
         self.note_unsaved(name);
         Ok(Done { active: Some(version.clone()), previous: current.active(), version })
     }
@@ -206,17 +213,19 @@ impl Keeper {
         let Some(held) = self.states.get(name) else {
             return Err(ChangeError::UnknownTask(name.to_string()));
         };
-        let mut kept = held.state.versions.iter().map(|kept| &kept.version);
+        let state = &held.state;
         let is_bad = current.entry.as_ref().is_none_or(|entry| entry.failure.is_some());
         let target = match version {
-            Some(version) => kept.find(|one| *one == version).ok_or_else(|| {
+            Some(version) => state.find(version).ok_or_else(|| {
                 format!("task {name:?} keeps no version {version}; GET /tasks/{name}/versions lists those it keeps")
             }),
             // beside a file that is bad or gone, the version before is the one that was active last
-            None if is_bad => kept.next().ok_or_else(|| format!("task {name:?} keeps no version")),
-            None => kept.nth(1).ok_or_else(|| format!("task {name:?} keeps no version but the active one")),
+            None if is_bad => state.latest().ok_or_else(|| format!("task {name:?} keeps no version")),
+            None => state.before_latest().ok_or_else(|| {
+                format!("task {name:?} keeps no version that was active before; name the one to take")
+            }),
         };
-        let target = target.map_err(ChangeError::UnknownVersion)?.clone();
+        let target = target.map_err(ChangeError::UnknownVersion)?.version.clone();
         if current.active().as_ref() == Some(&target) && !is_bad {
             return Ok(Done {
                 active: Some(target.clone()),
@@ -227,9 +236,10 @@ impl Keeper {
         if !current.exists() {
             self.check_room()?;
         }
+        let start = Instant::now();
         let ready = self.check(Source::Kept(Arc::clone(name), target.clone()))?;
         let file = self.shared.storage.read(&version_key(name, &target), self.shared.loader.limits.bytes)?;
-        self.activate(current, &ready, &file.bytes)
+        self.activate(current, &ready, &file.bytes, start)
     }
 
     fn route(
@@ -240,6 +250,12 @@ impl Keeper {
     ) -> Result<Done, ChangeError> {
         let (name, active) = (&current.name, current.served()?);
         let bad = |reason: String| Err(ChangeError::BadRoutes(reason));
+        if traffic.len() > MAX_SHARES {
+            return bad(format!(
+                "{} versions are to get shares; give them to {MAX_SHARES} at most",
+                traffic.len()
+            ));
+        }
         let sum: u32 = traffic.values().map(|&percent| u32::from(percent)).sum();
         if sum > 100 {
             return bad(format!(

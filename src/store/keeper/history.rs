@@ -4,15 +4,20 @@
 //! next look.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Held, Keeper};
 use crate::fingerprint;
 use crate::store::listing::{Listing, list_versions, prompt_key, state_key, version_key};
+use crate::store::parallel;
 use crate::store::state::State;
-use crate::store::storage::{Condition, StorageError};
+use crate::store::storage::{Condition, Storage, StorageError};
 
 /// Histories that are stored between two looks; a first start on many prompts takes several.
 const SAVES: usize = 64;
+
+/// How long that may take: changes that clients ask for wait meanwhile.
+const SAVE_TIME: Duration = Duration::from_millis(500);
 
 /// Bytes of a state: more is not one.
 const MAX_STATE_BYTES: u64 = 1 << 20;
@@ -30,52 +35,40 @@ impl Keeper {
         changed.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Takes over the stored state of a task. A state that cannot be understood is as good as none.
-    pub(super) fn read_state(&mut self, name: &Arc<str>) {
-        match self.stored_state(name) {
-            Ok(Some(held)) => {
-                let active = self.store.task(name).and_then(|entry| entry.served);
-                self.states.insert(Arc::clone(name), held);
-                self.unsaved.remove(name);
-                // another server's state may be older than the file
-                if let Some(active) = active {
-                    self.activated(name, active.task.version(), active.file_bytes);
-                }
+    /// Takes over the stored states of tasks.
+    pub(super) fn read_states(&mut self, names: &[Arc<str>]) {
+        let storage = &*self.shared.storage;
+        let states = parallel::map(names, |name| stored_state(storage, name));
+        for (name, stored) in names.iter().zip(states) {
+            match stored {
+                Ok(Some(held)) => self.adopt(name, held),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(task = %name, %error, "a task's state cannot be read"),
             }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(task = %name, %error, "a task's state cannot be read"),
         }
     }
 
-    /// What is stored of a task's history.
-    pub(super) fn stored_state(&self, name: &str) -> Result<Option<Held>, StorageError> {
-        let object = match self.shared.storage.read(&state_key(name), MAX_STATE_BYTES) {
-            Ok(object) => object,
-            Err(error) if error.is_missing() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let state = match State::from_json(&object.bytes) {
-            Ok(state) => state,
-            Err(reason) => {
-                tracing::error!(
-                    task = name,
-                    reason,
-                    "a task's state is not understood; its versions are kept"
-                );
-                let stored = list_versions(&*self.shared.storage, name)?;
-                State::of_versions(stored.iter().map(String::as_str))
-            }
-        };
-        Ok(Some(Held { state, tag: Some(object.tag) }))
+    /// Goes by what is stored from now on, but not behind the active file: another server may not have seen it yet.
+    pub(super) fn adopt(&mut self, name: &Arc<str>, held: Held) {
+        if held.is_broken {
+            self.unsaved.insert(Arc::clone(name));
+        } else {
+            self.unsaved.remove(name);
+        }
+        self.states.insert(Arc::clone(name), held);
+        if let Some(active) = self.store.task(name).and_then(|entry| entry.served) {
+            self.activated(name, active.task.version(), active.file_bytes);
+        }
     }
 
     /// Stores histories that are not stored yet, some at a time.
     pub(super) fn save_histories(&mut self) {
+        let end = Instant::now() + SAVE_TIME;
         let names: Vec<Arc<str>> = self.unsaved.iter().take(SAVES).cloned().collect();
-        for name in names {
+        for name in names.into_iter().take_while(|_| Instant::now() < end) {
             match self.save_history(&name) {
                 Ok(()) => {}
-                Err(StorageError::Changed { .. }) => self.read_state(&name),
+                Err(StorageError::Changed { .. }) => self.read_states(&[name]),
                 Err(error) => {
                     let text = error.to_string();
                     if self.save_error.as_ref() != Some(&text) {
@@ -127,11 +120,29 @@ impl Keeper {
             storage.remove(&version_key(name, version))?;
         }
         let rerouted = !lost.is_empty();
-        self.states.insert(Arc::clone(name), Held { state, tag: Some(tag) });
+        self.states.insert(Arc::clone(name), Held { state, tag: Some(tag), is_broken: false });
         self.unsaved.remove(name);
         if rerouted {
             self.reroute(name);
         }
         Ok(())
     }
+}
+
+/// What is stored of a task's history. Of a state that cannot be understood the versions are left.
+pub(super) fn stored_state(storage: &dyn Storage, name: &str) -> Result<Option<Held>, StorageError> {
+    let object = match storage.read(&state_key(name), MAX_STATE_BYTES) {
+        Ok(object) => object,
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (state, is_broken) = match State::from_json(&object.bytes) {
+        Ok(state) => (state, false),
+        Err(reason) => {
+            tracing::error!(task = name, reason, "a task's state is not understood; its versions are kept");
+            let stored = list_versions(storage, name)?;
+            (State::of_versions(stored.iter().map(String::as_str)), true)
+        }
+    };
+    Ok(Some(Held { state, tag: Some(object.tag), is_broken }))
 }

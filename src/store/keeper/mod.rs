@@ -90,6 +90,8 @@ struct Seen {
 struct Held {
     state: State,
     tag: Option<Tag>,
+    /// What is stored is not understood, so it is written anew.
+    is_broken: bool,
 }
 
 /// The keeper's thread. Dropping it ends the thread.

@@ -49,9 +49,7 @@ impl Keeper {
         changed.sort_by_key(|(name, _)| !self.options.preload.contains(&**name));
         let first = changed.iter().filter(|(name, _)| self.options.preload.contains(&**name)).count();
         let states = self.changed_states(&listing);
-        for name in &states {
-            self.read_state(name);
-        }
+        self.read_states(&states);
         for (i, chunk) in changed.chunks(CHUNK).enumerate() {
             if !self.obey_waiting() || !self.load(chunk) {
                 return false;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Condition, Listed, Object, Storage, StorageError, Tag};
-use crate::prompt::write_atomically;
+use crate::prompt::replace_atomically;
 
 /// A file written so short a time ago may be written again without another tag.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -51,13 +51,13 @@ impl FolderStorage {
     fn tag_of(&self, key: &str) -> Result<Option<Tag>, StorageError> {
         match std::fs::metadata(self.path(key)) {
             Ok(metadata) => Ok(Some(tag(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(self.error(key, &error)),
         }
     }
 
     fn error(&self, key: &str, error: &io::Error) -> StorageError {
-        if error.kind() == io::ErrorKind::NotFound {
+        if is_absent(error) {
             return StorageError::Missing { key: key.to_owned() };
         }
         unavailable(&self.path(key), error)
@@ -73,9 +73,7 @@ impl Storage for FolderStorage {
         let path = self.path(folder);
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => {
-                return Ok(Vec::new());
-            }
+            Err(error) if is_absent(&error) && !folder.is_empty() => return Ok(Vec::new()),
             Err(error) => return Err(unavailable(&path, &error)),
         };
         let now = SystemTime::now();
@@ -92,7 +90,7 @@ impl Storage for FolderStorage {
                 }
                 Ok(_) => (Err("not a regular file".into()), 0, true),
                 // removed since it was listed, or a link to nothing
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if is_absent(&error) => continue,
                 Err(error) => (Err(format!("{}: {error}", path.join(&file).display())), 0, true),
             };
             listed.push(Listed { name: name.into_owned(), tag, bytes, settled });
@@ -126,8 +124,7 @@ impl Storage for FolderStorage {
         if !holds {
             return Err(StorageError::Changed { key: key.to_owned() });
         }
-        write_atomically(&path, bytes).map_err(failed)?;
-        let written = std::fs::metadata(&path).map_err(failed)?;
+        let written = replace_atomically(&path, bytes).map_err(failed)?;
         drop(lock);
         Ok(tag(&written))
     }
@@ -139,10 +136,15 @@ impl Storage for FolderStorage {
             None => Ok(()),
         });
         match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unavailable(&path, &error)),
+            Err(error) if !is_absent(&error) => Err(unavailable(&path, &error)),
             _ => Ok(()),
         }
     }
+}
+
+/// Whether there is no such file, also because a folder above it is none.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> StorageError {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use xprompt_trainer::steps;
+use serde_json::json;
+use xprompt_trainer::steps::Rewinding;
 
 use super::options::ModelOptions;
+use super::read_prompt;
 use super::session::Session;
-use super::{read_prompt, write_prompt};
 
 const EXAMPLE: &str = "\
 Example:
@@ -18,7 +19,8 @@ Example:
 /// Sets what is left of a pruned prompt back to the tuned values and retrains it: the XPrompt.
 ///
 /// Reads both prompt files, the task file and its data. Writes a prompt file, ready to be served. It is retrained by
-/// [rewinding] of the task file, on the examples in the order that `run` has. Killed, it starts anew.
+/// [rewinding] of the task file, on the examples in the order that `run` has. Killed, the same command goes on where
+/// it stood, by what it keeps in OUT.underway, OUT being the file that it writes.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Rewind {
@@ -44,14 +46,13 @@ pub(crate) struct Rewind {
 
 impl Rewind {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let (pruned, _) = read_prompt(&self.pruned)?;
-        let (tuned, _) = read_prompt(&self.to)?;
-        let session = Session::open(&self.task, &self.model)?;
+        let (pruned, pruned_version) = read_prompt(&self.pruned)?;
+        let (tuned, tuned_version) = read_prompt(&self.to)?;
+        let mut session = Session::open(&self.task, &self.model)?;
         let seed = self.seed.unwrap_or(tuned.manifest.seed);
-        let file = session.with_line(seed, |lab, line| {
-            let both = || format!("{} to {}", self.pruned.display(), self.to.display());
-            steps::rewind(lab, line, &pruned, &tuned).with_context(both)
-        })?;
-        write_prompt(&file, &self.out).map(drop)
+        let rewinding = Rewinding::new(&pruned, &tuned, &session.setup.base, &session.task.spec)
+            .with_context(|| format!("{} to {}", self.pruned.display(), self.to.display()))?;
+        let what = json!({"rewind": pruned_version, "to": tuned_version});
+        session.make(&self.out, seed, what, |lab, line| rewinding.retrain(lab, line))
     }
 }

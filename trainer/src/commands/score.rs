@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use xprompt::prompt;
 use xprompt_trainer::{inspect, steps};
 
 use super::options::ModelOptions;
@@ -27,7 +28,7 @@ enum By {
 /// Scores what each token and piece of a prompt contributes, and shows it as bars.
 ///
 /// Reads the prompt file and the task's train rows ([pruning] importance_rows of them). Writes the scores into the
-/// prompt file, or with --out into a copy of it; `prune` prunes by them. The file does not tell by which score.
+/// prompt file, or with --out into a copy of it; `prune` prunes by them, and the file names the score.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Score {
@@ -53,9 +54,9 @@ impl Score {
         let (file, _) = read_prompt(&self.prompt)?;
         let session = Session::open(&self.task, &self.model)?;
         let by = match self.by {
-            By::Absolute => steps::Score::Absolute,
-            By::Signed => steps::Score::Signed,
-            By::LeaveOneOut => steps::Score::LeaveOneOut,
+            By::Absolute => prompt::Score::AbsoluteGradient,
+            By::Signed => prompt::Score::SignedGradient,
+            By::LeaveOneOut => prompt::Score::LeaveOneOut,
         };
         let scored = session.with_line(file.manifest.seed, |lab, line| {
             steps::score(lab, line, file, by).with_context(|| self.prompt.display().to_string())

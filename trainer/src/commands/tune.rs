@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use xprompt_trainer::steps;
 
 use super::options::ModelOptions;
 use super::session::Session;
-use super::write_prompt;
 
 const EXAMPLE: &str = "\
 Example:
@@ -16,7 +16,7 @@ Example:
 /// Stage one alone: tunes a soft prompt on the frozen model (plain prompt tuning, [tuning] of the task file).
 ///
 /// Reads the task file and its data. Writes a prompt file, which can be served as it is. It is the tuned prompt that
-/// `run` makes with the same seed. Killed, it starts anew: only `run` goes on where it stood.
+/// `run` makes with the same seed. Killed, the same command goes on where it stood, by what it keeps in FILE.underway.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Tune {
@@ -36,8 +36,7 @@ pub(crate) struct Tune {
 
 impl Tune {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let session = Session::open(&self.task, &self.model)?;
-        let file = session.with_line(self.seed, |lab, line| Ok(steps::tune(lab, line)?))?;
-        write_prompt(&file, &self.out).map(drop)
+        let mut session = Session::open(&self.task, &self.model)?;
+        session.make(&self.out, self.seed, json!("tune"), steps::tune)
     }
 }

@@ -51,6 +51,10 @@ impl<'a> Reader<'a> {
         eos: u32,
     ) -> Result<Self, TemplateError> {
         let form = InputForm::new(&spec.template, &spec.keep, spec.max_input_tokens)?;
+        // a server would refuse the prompt after all the training
+        for input in &spec.content_free {
+            form.template().values(input)?;
+        }
         Ok(Self { form, spec, label: Some(label), group: None, benchmark: None, tokenizer, eos })
     }
 

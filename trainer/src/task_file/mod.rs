@@ -132,6 +132,7 @@ impl TaskFile {
             output,
             max_input_tokens: self.task.max_input_tokens,
             keep: self.task.keep.clone(),
+            content_free: self.task.content_free.clone(),
         }
     }
 

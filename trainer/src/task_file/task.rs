@@ -1,6 +1,7 @@
 //! `[task]`: what makes a row into a prediction, and what it is measured by.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use xprompt::prompt::{Label, OutputSpec};
 
 use super::{ClassWeights, Wrong};
@@ -22,6 +23,9 @@ pub struct Task {
     pub max_input_tokens: usize,
     /// Fields that are kept whole where a row is cut: others lose tokens at their ends, the longest first.
     pub keep: Vec<String>,
+    /// Inputs without content, which a server may calibrate label probabilities by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub content_free: Vec<Value>,
     /// What the task is measured by; see [`metrics`](Self::metrics) for what holds where none is named.
     metrics: Vec<Metric>,
     /// How much the examples of each label count in the loss; all the same by default.
@@ -36,6 +40,7 @@ impl Default for Task {
             max_new_tokens: None,
             max_input_tokens: 512,
             keep: Vec::new(),
+            content_free: Vec::new(),
             metrics: Vec::new(),
             class_weights: None,
         }

@@ -109,6 +109,7 @@ impl Sample {
                 },
                 max_input_tokens: 128,
                 keep: Vec::new(),
+                content_free: Vec::new(),
             },
             settings: json!({
                 "data": {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl", "label": "label", "rows": null},

@@ -1,0 +1,278 @@
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use object_store::ObjectStoreExt as _;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use reqwest::Method;
+use serde_json::{Value, json};
+use xprompt::fingerprint;
+use xprompt::store::{S3Storage, Storage};
+
+use crate::prompts::{Server, Setup, TWEETS, eventually, labels, prompt};
+use crate::support::root;
+
+const BUCKET: &str = "prompts";
+
+/// A server process that speaks S3 and keeps its objects in memory.
+struct Moto {
+    child: Child,
+    port: u16,
+    client: reqwest::Client,
+}
+
+impl Moto {
+    async fn start(port: Option<u16>) -> Self {
+        let port = port.unwrap_or_else(|| {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().port()
+        });
+        let program = root().join(".cache/s3/bin/moto_server");
+        let child = Command::new(&program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; `make s3` fetches it", program.display()));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let moto = Self { child, port, client };
+        let start = Instant::now();
+        while moto.client.get(moto.url("")).send().await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the S3 server does not start");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        moto
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("http://127.0.0.1:{}/{key}", self.port)
+    }
+
+    async fn make_bucket(&self) {
+        assert!(self.client.put(self.url(BUCKET)).send().await.unwrap().status().is_success());
+    }
+
+    /// Puts an object as any other program does.
+    async fn put(&self, key: &str, bytes: &[u8]) {
+        self.objects().put(&key.into(), bytes.to_vec().into()).await.unwrap();
+    }
+
+    async fn get(&self, key: &str) -> Option<Vec<u8>> {
+        match self.objects().get(&key.into()).await {
+            Ok(got) => Some(got.bytes().await.unwrap().to_vec()),
+            Err(object_store::Error::NotFound { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn remove(&self, key: &str) {
+        self.objects().delete(&key.into()).await.unwrap();
+    }
+
+    fn objects(&self) -> AmazonS3 {
+        self.settings().with_bucket_name(BUCKET).with_allow_http(true).build().unwrap()
+    }
+
+    fn settings(&self) -> AmazonS3Builder {
+        AmazonS3Builder::new()
+            .with_endpoint(self.url("").trim_end_matches('/'))
+            .with_region("us-east-1")
+            .with_access_key_id("test")
+            .with_secret_access_key("test")
+    }
+
+    fn storage(&self) -> Arc<dyn Storage> {
+        let place = format!("s3://{BUCKET}/team/x");
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(S3Storage::new(&place, self.settings(), Duration::from_millis(700), runtime).unwrap())
+    }
+
+    async fn serve(&self, setup: Setup) -> Server {
+        Server::start_with(tempfile::tempdir().unwrap(), self.storage(), setup).await
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn version(first: usize) -> (Vec<u8>, String) {
+    let bytes = prompt(first, 10, "sentiment of the tweet: {text}", labels(TWEETS)).to_bytes().unwrap();
+    let name = fingerprint::of_bytes(&bytes);
+    (bytes, name)
+}
+
+async fn call(
+    server: &Server,
+    method: Method,
+    path: &str,
+    if_match: Option<&str>,
+    body: &[u8],
+) -> (u16, Value) {
+    let mut request = server.client.request(method, format!("{}{path}", server.url)).body(body.to_vec());
+    if let Some(version) = if_match {
+        request = request.header("if-match", format!("\"{version}\""));
+    }
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+}
+
+fn is_at(server: &Server, version: &str) -> bool {
+    server.version("t").as_deref() == Some(version)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lifecycle_works_on_a_bucket_and_servers_agree_through_it() {
+    let moto = Moto::start(None).await;
+    moto.make_bucket().await;
+    let ((one, v1), (two, v2), (three, v3)) = (version(100), version(300), version(500));
+    let (here, there) = (moto.serve(Setup::default()).await, moto.serve(Setup::default()).await);
+    assert_eq!(call(&here, Method::PUT, "/tasks/t", None, &one).await.0, 201);
+    assert!(moto.get("team/x/t.safetensors").await.as_ref() == Some(&one), "the object is the file");
+    eventually("the other server has it too", || is_at(&there, &v1)).await;
+    assert_eq!(call(&there, Method::PUT, "/tasks/t", Some(&v1), &two).await.0, 200);
+    // at once: a change goes by what is stored, not by what this server has seen
+    assert_eq!(call(&here, Method::PUT, "/tasks/t", Some(&v1), &three).await.0, 412);
+    assert_eq!(call(&here, Method::PUT, "/tasks/t?activate=false", Some(&v2), &three).await.0, 200);
+    let body = json!({"versions": {&v3: 100}}).to_string();
+    let (status, shown) = call(&here, Method::PUT, "/tasks/t/traffic", None, body.as_bytes()).await;
+    assert_eq!((status, &shown["active"]), (200, &json!(v2)), "{shown}");
+    let shared = || there.store.task("t").is_some_and(|entry| !entry.routes.traffic.is_empty());
+    eventually("the other server shares the traffic too", shared).await;
+    assert_eq!(there.predict("t", json!({"input": "x"})).await.1["version"], v3);
+    for (body, active) in [(String::new(), &v1), (json!({"version": v3}).to_string(), &v3)] {
+        let (status, answer) = call(&there, Method::POST, "/tasks/t/rollback", None, body.as_bytes()).await;
+        assert_eq!((status, &answer["active"]), (200, &json!(active)), "{answer}");
+    }
+
+    // of two that saw the same version, one wins, whichever server they ask
+    let mut seen = v3.clone();
+    for round in 0..5 {
+        let (a, b) = (version(600 + 40 * round), version(620 + 40 * round));
+        let (first, second) = tokio::join!(
+            call(&here, Method::PUT, "/tasks/t", Some(&seen), &a.0),
+            call(&there, Method::PUT, "/tasks/t", Some(&seen), &b.0),
+        );
+        let statuses = [first.0, second.0];
+        let won = statuses.iter().position(|&status| status == 200).expect("one wins");
+        assert!([409, 412].contains(&statuses[1 - won]), "{first:?} {second:?}");
+        let winner = [&a, &b][won];
+        assert!(moto.get("team/x/t.safetensors").await.as_ref() == Some(&winner.0), "the winner is stored");
+        eventually("both have the winner", || is_at(&here, &winner.1) && is_at(&there, &winner.1)).await;
+        seen.clone_from(&winner.1);
+    }
+
+    assert_eq!(call(&here, Method::DELETE, "/tasks/t", None, b"").await.0, 204);
+    eventually("the task is gone", || there.version("t").is_none()).await;
+    for key in ["t.safetensors".to_owned(), format!(".xprompt/versions/t/{seen}.safetensors")] {
+        assert!(moto.get(&format!("team/x/{key}")).await.is_none(), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_served_stays_while_the_bucket_is_away_and_is_caught_up_with_after() {
+    let mut moto = Moto::start(None).await;
+    moto.make_bucket().await;
+    let ((one, v1), (two, v2), (three, v3)) = (version(100), version(300), version(500));
+    for task in ["t", "u", "v"] {
+        moto.put(&format!("team/x/{task}.safetensors"), &one).await;
+    }
+    // room for two tasks of three
+    let max_resident_bytes = 2 * 8 * crate::prompts::lab().base.d_model * size_of::<f32>();
+    let server = moto.serve(Setup { max_resident_bytes, ..Setup::default() }).await;
+    for task in ["v", "u", "t"] {
+        assert_eq!(server.predict(task, json!({"input": "x"})).await.0, 200);
+    }
+    let kept = || server.store.task("t").is_some_and(|entry| entry.routes.versions.len() == 1);
+    eventually("the history is stored", kept).await;
+    let reachable = async |want: u8| {
+        let line = format!("xprompt_store_reachable {want}");
+        let start = Instant::now();
+        while !crate::server_metrics::scrape(&server).await.1.contains(&line) {
+            assert!(start.elapsed() < Duration::from_secs(60), "not after a minute: {line}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+
+    // an object that is damaged on its way
+    moto.put("team/x/t.safetensors", &two[..two.len() - 7]).await;
+    eventually("the damaged object is rejected", || server.failure("t").is_some()).await;
+    assert!(is_at(&server, &v1));
+    moto.put("team/x/t.safetensors", &two).await;
+    eventually("the whole one is served", || is_at(&server, &v2) && server.failure("t").is_none()).await;
+
+    // a bucket that takes calls and answers none
+    moto.signal("-STOP");
+    reachable(0).await;
+    for _ in 0..20 {
+        let (status, answer) = server.predict("t", json!({"input": "x"})).await;
+        assert_eq!((status, &answer["version"]), (200, &json!(v2)), "what is in memory answers");
+    }
+    let (status, answer) = server.predict("v", json!({"input": "x"})).await;
+    assert_eq!((status, &answer["code"]), (503, &json!("store_unavailable")), "what is not says so");
+    let (status, answer) = call(&server, Method::PUT, "/tasks/t", None, &three).await;
+    assert_eq!((status, &answer["code"]), (503, &json!("store_unavailable")), "{answer}");
+    assert_eq!(server.get("/health/ready").await.0, 200);
+    moto.signal("-CONT");
+    reachable(1).await;
+    assert!(is_at(&server, &v2));
+    assert_eq!(server.predict("v", json!({"input": "x"})).await.0, 200);
+    assert_eq!(call(&server, Method::PUT, "/tasks/t", Some(&v2), &three).await.0, 200);
+
+    // a bucket that is lost with all it had
+    moto.signal("-KILL");
+    moto.child.wait().unwrap();
+    reachable(0).await;
+    assert_eq!(server.predict("t", json!({"input": "x"})).await.1["version"], v3);
+    let port = moto.port;
+    drop(moto);
+    let moto = Moto::start(Some(port)).await;
+    reachable(0).await;
+    assert!(is_at(&server, &v3), "a bucket that is not there takes nothing away");
+    moto.make_bucket().await;
+    moto.put("team/x/t.safetensors", &one).await;
+    reachable(1).await;
+    eventually("the new bucket is caught up with", || is_at(&server, &v1)).await;
+    assert_eq!(server.predict("t", json!({"input": "x"})).await.0, 200);
+    moto.remove("team/x/t.safetensors").await;
+    eventually("what is removed goes", || server.version("t").is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_takes_a_bucket_by_its_address_and_the_usual_variables() {
+    let moto = Moto::start(None).await;
+    moto.make_bucket().await;
+    let (one, v1) = version(100);
+    moto.put("deep/er/t.safetensors", &one).await;
+    let mut command = crate::server_process::command(format!("s3://{BUCKET}/deep/er/").as_ref());
+    command.env("AWS_ENDPOINT_URL", moto.url("")).env("AWS_REGION", "us-east-1");
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    let mut process = crate::server_process::Process::start(command);
+    process.ignore_log();
+    let task = format!("http://{}/tasks/t", process.address);
+    let shown = moto.client.get(&task).send().await.unwrap();
+    assert_eq!(shown.headers()["etag"], format!("\"{v1}\""));
+    let put = moto.client.put(&task).body(version(300).0).send().await.unwrap();
+    assert_eq!(put.status(), 200);
+    assert!(moto.get("deep/er/t.safetensors").await == Some(version(300).0));
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_bucket_says_so() {
+    for (place, words) in [("s3://", "s3://BUCKET"), ("s3:///x", "s3://BUCKET")] {
+        let runtime = tokio::runtime::Handle::current();
+        let settings = AmazonS3Builder::new().with_region("us-east-1");
+        let error = S3Storage::new(place, settings, Duration::from_secs(1), runtime).unwrap_err().to_string();
+        assert!(error.contains(words), "{place}: {error}");
+    }
+}

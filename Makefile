@@ -1,7 +1,7 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline load search
+.PHONY: help setup s3 demo test lint fixtures baseline load search alerts
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,3 +49,6 @@ load: setup ## Measures the server under load with wrk (Debian package), beside 
 search: setup ## Measures a full search of pruning ratios: one after the other, side by side, with halving
 	@$(PYTHON) scripts/setup.py data
 	cargo bench --locked -p xprompt-trainer --bench search
+
+alerts: ## Checks alert rules and dashboard with promtool (from Debian's package prometheus)
+	@$(PYTHON) scripts/alerts.py

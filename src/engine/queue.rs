@@ -199,7 +199,8 @@ impl Job {
     }
 
     pub(super) fn answer(self, answer: Answer, started: Instant) {
-        let reply = Reply { answer, queued: started - self.since, ran: started.elapsed() };
+        let ended = Instant::now();
+        let reply = Reply { answer, queued: started - self.since, ran: ended - started, ended };
         // the client may have left meanwhile
         drop(self.reply.send(Ok(reply)));
     }

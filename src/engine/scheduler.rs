@@ -82,6 +82,8 @@ pub struct Reply {
     pub queued: Duration,
     /// Time in the batch that answered.
     pub ran: Duration,
+    /// When that batch ended.
+    pub ended: Instant,
 }
 
 /// What a batch did, for metrics.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -12,13 +13,15 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::pulse::Pulse;
 use super::traffic::Traffic;
 use super::{
-    Code, Limits, Metrics, Problem, admin, completions, health, inference, metrics, observe, openapi, page,
-    predict, tasks, v2,
+    Code, Keys, Limits, Metrics, Problem, admin, auth, completions, health, inference, metrics, observe,
+    openapi, page, predict, tasks, v2,
 };
 use crate::engine::Engine;
 use crate::store::Store;
+use crate::t5::Config;
 use crate::task::Tokenizer;
 
 /// What answering takes.
@@ -34,6 +37,10 @@ pub struct Service {
     pub(super) comparisons: Arc<Semaphore>,
     /// Uploads that may be in memory.
     pub(super) uploads: Semaphore,
+    /// Keys that calls need, if they need one.
+    pub(super) keys: Option<Arc<Keys>>,
+    /// The trial passes that readiness depends on.
+    pub(super) pulse: Option<Pulse>,
 }
 
 // === impl Service ===
@@ -48,6 +55,7 @@ impl Service {
         metrics: Arc<Metrics>,
         limits: Limits,
     ) -> Self {
+        metrics.limited(&limits, engine.options().max_queue);
         Self {
             engine,
             tokenizer,
@@ -57,7 +65,31 @@ impl Service {
             traffic: Arc::new(Traffic::new()),
             comparisons: Arc::new(Semaphore::new(inference::MAX_COMPARED)),
             uploads: Semaphore::new(admin::MAX_UPLOADS),
+            keys: None,
+            pulse: None,
         }
+    }
+
+    /// The service for callers with one of these keys.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keys>) -> Self {
+        Self { keys: Some(keys), ..self }
+    }
+
+    /// The service with a trial pass of the model every so often; while it fails the service is not ready. Without,
+    /// only the pass at the engine's start is a proof.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot read the text of a trial pass.
+    pub fn with_trial_passes(self, config: &Config, every: Duration) -> Result<Self, String> {
+        let pulse = Pulse::new(&self.tokenizer, config, every)?;
+        Ok(Self { pulse: Some(pulse), ..self })
+    }
+
+    /// Where the service counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The engine that answers.
@@ -82,12 +114,23 @@ impl Service {
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
     let (router, api) = described().split_for_parts();
+    finish(router.merge(admin::routes()), &api, service)
+}
+
+/// The routes without those that change what is served and without metrics.
+pub fn public_app(service: Arc<Service>) -> Router {
+    let (router, api) = open_routes().split_for_parts();
+    finish(router, &api, service)
+}
+
+fn finish(router: Router<Arc<Service>>, api: &utoipa::openapi::OpenApi, service: Arc<Service>) -> Router {
     router
-        .merge(admin::routes())
-        .merge(openapi::routes(&api))
+        .merge(openapi::routes(api))
         .merge(page::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
+        // Inside of what counts and logs, so that refusals are counted and logged.
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), auth::authenticate))
         // A mistake of ours must not cost the client its answer: it becomes a problem document.
         .layer(CatchPanicLayer::custom(panicked))
         // Outermost, so that it sees every answer there is.
@@ -97,6 +140,10 @@ pub fn app(service: Arc<Service>) -> Router {
 
 /// The routes that the description of the interface names, with that description.
 pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
+    open_routes().routes(routes!(metrics::scrape))
+}
+
+fn open_routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(openapi::Interface::openapi())
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::show))
@@ -113,7 +160,6 @@ pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(v2::infer::infer_version))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(metrics::scrape))
 }
 
 async fn unknown_route(uri: Uri) -> Problem {

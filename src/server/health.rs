@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use super::openapi::problems;
+use super::pulse::Pulse;
 use super::{Code, Problem, Service};
 
 problems!(LiveProblems: Internal);
@@ -23,7 +24,7 @@ pub(super) async fn live(State(service): State<Arc<Service>>) -> Result<&'static
     }
 }
 
-/// The server takes calls: the engine proved itself when it started, the prompts are loaded (of a
+/// The server takes calls: the last trial pass of the model was right, the prompts are loaded (of a
 /// `--preload` list those that it names), and it is not draining.
 #[utoipa::path(
     get, path = "/health/ready", tag = "Operation",
@@ -32,6 +33,8 @@ pub(super) async fn live(State(service): State<Arc<Service>>) -> Result<&'static
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
     if service.traffic.is_draining() {
         Err(Problem::new(Code::Draining, "the server is stopping and takes no more calls"))
+    } else if let Some(reason) = service.pulse.as_ref().and_then(Pulse::failure) {
+        Err(Problem::new(Code::NotReady, format!("the model does not compute: {reason}")))
     } else if service.store.is_ready() {
         Ok("ready\n")
     } else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 
-use super::{Code, Problem, Service};
+use super::{Code, Problem, Service, auth};
 use crate::engine::ReadyTask;
 use crate::store::{Choice, Entry, Failure, LeaseError};
 
@@ -28,6 +28,7 @@ pub(super) async fn lease(
     version: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Arc<ReadyTask>, Problem> {
+    auth::may_predict(service, name)?;
     let key = headers.get(ROUTE_KEY).and_then(|key| key.to_str().ok());
     let leased = service.store.lease(name, Choice { version, key }).await;
     leased.map_err(|error| match error {

@@ -1,7 +1,7 @@
 //! Every metric of the server, in one place: names, units, help and label bounds are an interface.
 //!
 //! The label `task` is the name of a task that is served, one of the first [`MAX_TASKS`] seen; all others share
-//! `other`, and so do labels of a task after its first [`MAX_LABELS`].
+//! `other`, and so do labels of a task after its first [`MAX_LABELS`], and those of all tasks after [`MAX_SERIES`].
 
 mod predictions;
 mod prompts;
@@ -21,14 +21,16 @@ use prometheus::{
 use self::predictions::Predictions;
 pub(super) use self::prompts::Comparison;
 use self::prompts::Prompts;
-use super::Service;
 use super::inference::{Prediction, Usage};
+use super::{Limits, Service};
 use crate::engine::{self, BatchKind, BatchReport};
 
 /// Tasks with series of their own.
 pub(super) const MAX_TASKS: usize = 1000;
 /// Labels of a task with series of their own.
 pub(super) const MAX_LABELS: usize = 32;
+/// Labels of all tasks with series of their own.
+const MAX_SERIES: usize = 5000;
 
 const SECONDS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0,
@@ -45,6 +47,17 @@ pub(super) enum Stage {
     Queue,
     /// In the batch.
     Run,
+}
+
+/// Why a request was refused for its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It has none.
+    Missing,
+    /// Nobody knows it.
+    Unknown,
+    /// It is for something else.
+    Forbidden,
 }
 
 /// The server's metrics.
@@ -67,6 +80,11 @@ pub struct Metrics {
     batch_tokens: IntCounterVec,
     queue_depth: IntGauge,
     dropped: IntCounterVec,
+    refused: IntCounterVec,
+    reloads: IntCounterVec,
+    handshake_failures: IntCounter,
+    computes: IntGauge,
+    limits: IntGaugeVec,
     prompts: Prompts,
 }
 
@@ -76,6 +94,20 @@ pub(super) struct OpenConnection(IntGauge);
 
 /// Makes metrics and registers them.
 struct Maker(Registry);
+
+// === impl Refusal ===
+
+impl Refusal {
+    const ALL: [Self; 3] = [Self::Missing, Self::Unknown, Self::Forbidden];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
 
 // === impl Maker ===
 
@@ -129,7 +161,12 @@ impl Metrics {
         let build =
             make.gauges("build_info", "Is 1, with the version of the server as a label.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Self {
+        let computes = make.gauge(
+            "model_computes",
+            "Is 1 if the last trial pass of the model was right, 0 if it failed and the server is not ready.",
+        );
+        computes.set(1);
+        let made = Self {
             requests: make.counters(
                 "http_requests_total",
                 "Requests by route pattern and status; 499 is a client that left before its answer.",
@@ -184,9 +221,67 @@ impl Metrics {
                 "Inputs that were not computed: overloaded, client_left or deadline.",
                 &["reason"],
             ),
+            refused: make.counters(
+                "refused_requests_total",
+                "Requests refused for their key: missing, unknown or forbidden (it is for something else).",
+                &["reason"],
+            ),
+            reloads: make.counters(
+                "reloads_total",
+                "Files of keys or certificates that changed: done, or failed (what was known stayed).",
+                &["what", "outcome"],
+            ),
+            handshake_failures: make
+                .counter("tls_handshake_failures_total", "Connections that did not come to speak TLS."),
+            computes,
+            limits: make.gauges(
+                "limit",
+                "Limits as they are set: requests (predict calls at once), connections (of a listener), queue (inputs).",
+                &["what"],
+            ),
             prompts: Prompts::new(&make),
             registry: make.0,
+        };
+        made.begin();
+        made
+    }
+
+    /// Lets series of known names begin at zero, so that their first event is an increase.
+    fn begin(&self) {
+        for reason in ["overloaded", "client_left", "deadline"] {
+            self.dropped.with_label_values(&[reason]);
         }
+        for reason in Refusal::ALL {
+            self.refused.with_label_values(&[reason.name()]);
+        }
+        for (what, outcome) in
+            [("keys", "done"), ("keys", "failed"), ("certificate", "done"), ("certificate", "failed")]
+        {
+            self.reloads.with_label_values(&[what, outcome]);
+        }
+        for kind in ["input", "prompt", "output"] {
+            self.tokens.with_label_values(&[kind]);
+        }
+        for kind in ["text", "padding"] {
+            self.batch_tokens.with_label_values(&[kind]);
+        }
+    }
+
+    /// Shows the limits that are set.
+    pub(super) fn limited(&self, limits: &Limits, queue: usize) {
+        let limits = [("requests", limits.requests), ("connections", limits.connections), ("queue", queue)];
+        for (what, limit) in limits {
+            self.limits.with_label_values(&[what]).set(limit as i64);
+        }
+    }
+
+    pub(super) fn computes(&self, does: bool) {
+        self.computes.set(i64::from(does));
+    }
+
+    /// Batches that were run.
+    pub(super) fn batches(&self) -> u64 {
+        self.batch_tasks.get_sample_count()
     }
 
     pub(super) fn request_began(&self) {
@@ -197,6 +292,19 @@ impl Metrics {
         self.requests_in_flight.dec();
         self.requests.with_label_values(&[route, &status.to_string()]).inc();
         self.request_seconds.with_label_values(&[route]).observe(elapsed.as_secs_f64());
+    }
+
+    pub(super) fn refused(&self, refusal: Refusal) {
+        self.refused.with_label_values(&[refusal.name()]).inc();
+    }
+
+    pub(super) fn reloaded(&self, what: &'static str, succeeded: bool) {
+        let outcome = if succeeded { "done" } else { "failed" };
+        self.reloads.with_label_values(&[what, outcome]).inc();
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.handshake_failures.inc();
     }
 
     pub(super) fn connection(&self) -> OpenConnection {
@@ -290,4 +398,46 @@ impl Drop for OpenConnection {
 )]
 pub(super) async fn scrape(State(service): State<Arc<Service>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], service.metrics.text(&service))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    #[test]
+    fn ten_thousand_tasks_stay_within_the_bounds() {
+        let metrics = Metrics::new();
+        let series =
+            || metrics.registry.gather().iter().map(|family| family.get_metric().len()).sum::<usize>();
+        let begin = series();
+        let task = |i: usize| format!("task-{i}");
+        for i in 0..10_000 {
+            for label in 0..40 {
+                metrics.predictions.count(&task(i), &format!("label-{label}"));
+            }
+            for outcome in [Comparison::Agreed, Comparison::Differed, Comparison::Failed, Comparison::Skipped]
+            {
+                metrics.compared(&task(i), outcome, 1);
+            }
+        }
+        let full = series();
+        // each task's own `other`, and the `other` of all others; four outcomes of as many tasks
+        let bound = MAX_SERIES + MAX_TASKS + 1 + 4 * (MAX_TASKS + 1);
+        assert!(full <= begin + bound, "{full} series, {bound} allowed beyond {begin}");
+        assert!(full >= begin + MAX_SERIES, "tasks have series of their own: {full}");
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&metrics.registry.gather(), &mut text).unwrap();
+        assert!(text.len() < 2 << 20, "{} bytes a scrape", text.len());
+        let other: u64 = (metrics.registry.gather().iter())
+            .filter(|family| family.name() == "xprompt_predictions_total")
+            .flat_map(|family| family.get_metric().to_vec())
+            .map(|metric| metric.get_counter().get_value() as u64)
+            .sum();
+        assert_eq!(other, 400_000, "nothing goes uncounted");
+        for i in 0..10_000 {
+            store::Observer::removed(&metrics, &task(i));
+        }
+        assert!(series() <= begin + 6, "what is shared stays: {}", series());
+    }
 }

@@ -1,15 +1,19 @@
-//! Around every request: its id, its metrics, its line in the log.
+//! Around every request: its id, its metrics, its span, its line in the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use opentelemetry::Context;
+use opentelemetry::trace::FutureExt as _;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
-use super::{Metrics, Service};
+use super::{Metrics, Service, trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
@@ -22,39 +26,54 @@ struct Observed<'a> {
     metrics: &'a Metrics,
     route: String,
     method: Method,
-    id: HeaderValue,
     start: Instant,
     status: u16,
+    context: Context,
 }
 
 pub(super) async fn observe(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-    let given = request.headers().get(&REQUEST_ID).filter(|id| id.len() <= LONGEST_ID && id.to_str().is_ok());
-    let id = given.cloned().unwrap_or_else(new_id);
-    service.metrics.request_began();
-    let mut observed = Observed {
-        metrics: &service.metrics,
-        route: route.to_owned(),
-        method: request.method().clone(),
-        id: id.clone(),
-        start: Instant::now(),
-        status: CLIENT_LEFT,
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    let id = given_id(request.headers()).unwrap_or_else(new_id);
+    let context = trace::begin(&method, &route, &id, request.headers());
+    // whatever is logged on the way has the id, at any level
+    let span = tracing::error_span!("request", id, trace = trace::id(&context), key = Empty);
+    let metrics = Arc::clone(&service.metrics);
+    let answer = async move {
+        metrics.request_began();
+        let context = context.clone();
+        let mut observed = Observed {
+            metrics: &metrics,
+            route,
+            method,
+            start: Instant::now(),
+            status: CLIENT_LEFT,
+            context: context.clone(),
+        };
+        let mut response = next.run(request).with_context(context).await;
+        observed.status = response.status().as_u16();
+        let id = HeaderValue::from_str(&id).expect("invariant: ids are made of a header's characters");
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
     };
-    let mut response = next.run(request).await;
-    observed.status = response.status().as_u16();
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+    answer.instrument(span).await
+}
+
+/// The id that the client gave, if it is one: short, and of characters that no log or shell reads as its own.
+fn given_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(&REQUEST_ID)?.to_str().ok()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/+=@".contains(c);
+    (!id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(plain)).then(|| id.to_owned())
 }
 
 /// An id that no other request has, of this process or another.
-fn new_id() -> HeaderValue {
+fn new_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static FIRST: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         now ^ u64::from(std::process::id()) << 48
     });
-    let id = format!("{:016x}-{:x}", *FIRST, NEXT.fetch_add(1, Ordering::Relaxed));
-    HeaderValue::from_str(&id).expect("invariant: hexadecimal digits are a header's value")
+    format!("{:016x}-{:x}", *FIRST, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 // === impl Observed ===
@@ -63,13 +82,30 @@ impl Drop for Observed<'_> {
     fn drop(&mut self) {
         let elapsed = self.start.elapsed();
         self.metrics.request_ended(&self.route, self.status, elapsed);
-        tracing::debug!(
-            id = self.id.to_str().unwrap_or_default(),
-            method = %self.method,
-            route = self.route,
-            status = self.status,
-            milliseconds = elapsed.as_secs_f64() * 1e3,
-            "request"
-        );
+        trace::end(&self.context, self.status);
+        let milliseconds = elapsed.as_secs_f64() * 1e3;
+        let (method, route, status) = (&self.method, &self.route, self.status);
+        if status >= 500 {
+            tracing::warn!(%method, route, status, milliseconds, "request failed");
+        } else {
+            tracing::debug!(%method, route, status, milliseconds, "request");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_if_it_is_short_and_plain() {
+        let of =
+            |id: &str| given_id(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(id).unwrap())]));
+        assert_eq!(of("abc-1/x=@Z").as_deref(), Some("abc-1/x=@Z"));
+        assert_eq!(of(&"a".repeat(128)).map(|id| id.len()), Some(128));
+        for id in ["", "a b", "\"", "a\tb", "$(x)", "<b>", &"a".repeat(129)] {
+            assert_eq!(of(id), None, "{id:?}");
+        }
+        assert!(HeaderValue::from_str(&new_id()).is_ok() && new_id() != new_id());
     }
 }

@@ -1,7 +1,7 @@
 //! Errors as clients see them: RFC 9457 problem documents with a stable code.
 
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeStruct as _;
@@ -17,6 +17,10 @@ pub enum Code {
     MalformedJson,
     /// The request is not what the route takes.
     BadRequest,
+    /// The request has no key that is known.
+    Unauthorized,
+    /// The key is not for what the request asks.
+    Forbidden,
     /// No file gives a task of this name.
     UnknownTask,
     /// No such route.
@@ -88,9 +92,11 @@ pub(super) struct ProblemDocument {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::MalformedJson,
         Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
         Self::UnknownTask,
         Self::UnknownRoute,
         Self::MethodNotAllowed,
@@ -117,6 +123,8 @@ impl Code {
         match self {
             Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json", "The body is not JSON"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", "The request is malformed"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "The request needs a key"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "The key is not for this"),
             Self::UnknownTask => (StatusCode::NOT_FOUND, "unknown_task", "There is no such task"),
             Self::UnknownRoute => (StatusCode::NOT_FOUND, "unknown_route", "There is no such route"),
             Self::MethodNotAllowed => {
@@ -205,11 +213,14 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         const TYPE: (HeaderName, HeaderValue) =
             (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let (status, retry_after) = (self.code.status(), self.code.retry_after());
+        let (code, status, retry_after) = (self.code, self.code.status(), self.code.retry_after());
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(TYPE.0, TYPE.1);
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if code == Code::Unauthorized {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -19,12 +19,18 @@ mod placement;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+/// API keys, listeners, and who may do what on them.
+mod server_access;
 /// Public clients from PyPI against the server.
 mod server_clients;
+/// The dashboard and the alerts in docker/, against what a server exports.
+mod server_dashboards;
 /// Every error code, and what comes with it.
 mod server_errors;
 /// Kills of the server at any moment of its clients' changes.
 mod server_kill;
+/// What clients may cost beyond a call, and the proof that readiness asks for.
+mod server_limits;
 /// Pages of the list of tasks.
 mod server_list;
 /// The server's metrics: names and values.
@@ -39,8 +45,14 @@ mod server_predict;
 mod server_process;
 /// Prompts that come, change, break and go while the server runs.
 mod server_prompts;
+/// Flags, environment variables and the file of settings.
+mod server_settings;
 /// Texts sent as they are generated.
 mod server_stream;
+/// TLS, HTTP/2, and certificates that change.
+mod server_tls;
+/// Request ids in the log, and traces as a collector gets them.
+mod server_traces;
 /// The store on a folder that hands and programs change too.
 mod store_folder;
 /// The store against a simple model of it, by random operations, faults and kills.

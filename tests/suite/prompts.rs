@@ -14,7 +14,7 @@ use xprompt::prompt::{
     self, Base, FORMAT, Golden, Label, Manifest, OutputSpec, Prompt, PromptFile, ScoredBy, Stage, TaskSpec,
 };
 use xprompt::runtime::Model;
-use xprompt::server::{self, Limits, Metrics, Service};
+use xprompt::server::{self, Limits, Listener, Metrics, Service};
 use xprompt::store::{self, FolderStorage, Keeper, Keeping, Loader, Options, Storage, Store};
 use xprompt::task::Tokenizer;
 
@@ -137,6 +137,8 @@ pub struct Setup {
     pub watch: bool,
     pub max_resident_bytes: usize,
     pub keep_versions: usize,
+    /// Between two trial passes.
+    pub trials: Duration,
     pub max_prompts: usize,
     pub preload: &'static [&'static str],
 }
@@ -150,6 +152,7 @@ impl Default for Setup {
             watch: true,
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
+            trials: Duration::from_secs(10),
             max_prompts: 10_000,
             preload: &[],
         }
@@ -226,13 +229,14 @@ impl Server {
             metrics,
             setup.limits,
         );
-        let service = Arc::new(service);
+        let service = Arc::new(service.with_trial_passes(lab.model.config(), setup.trials).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(server::serve(listener, Arc::clone(&service), async {
-            drop(stopped.await);
-        }));
+        let serving =
+            tokio::spawn(server::serve(vec![Listener::new(listener)], Arc::clone(&service), async {
+                drop(stopped.await);
+            }));
         // a keeper that does not look is there all the same
         let keeping = if setup.watch { Some(keeper.keep().unwrap()) } else { None };
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

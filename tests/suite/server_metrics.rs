@@ -15,6 +15,8 @@ const NAMES: &[&str] = &[
     "xprompt_http_request_duration_seconds",
     "xprompt_http_requests_in_flight",
     "xprompt_http_requests_total",
+    "xprompt_limit",
+    "xprompt_model_computes",
     "xprompt_predictions_total",
     "xprompt_prompt_bytes",
     "xprompt_prompt_evictions_total",
@@ -28,8 +30,11 @@ const NAMES: &[&str] = &[
     "xprompt_prompts",
     "xprompt_prompts_resident",
     "xprompt_queue_depth",
+    "xprompt_refused_requests_total",
+    "xprompt_reloads_total",
     "xprompt_stage_duration_seconds",
     "xprompt_store_reachable",
+    "xprompt_tls_handshake_failures_total",
     "xprompt_tokens_total",
 ];
 

@@ -1,20 +1,30 @@
-//! The command line and its environment variables.
+//! Every setting: as a flag, as an environment variable, and as a key of the file.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use xprompt::runtime::DeviceChoice;
 use xprompt::{engine, prompt, server, store};
 
+use crate::values::{Secret, duration, percent, positive, time};
+
 /// Serves many text tasks on one frozen T5: each task is a pruned soft prompt (an XPrompt) in a folder.
 ///
 /// POST /tasks/NAME/predict answers; a prompt is served, replaced or removed as its file
-/// NAME.safetensors is. Every flag can be given as the environment variable that stands beside it.
+/// NAME.safetensors is. Every flag can be given as the environment variable that stands beside it, and as a key of
+/// the --config file: --max-batch is max_batch there. A flag comes before a variable, a variable before the file.
 #[derive(Debug, Parser)]
 #[command(name = "xprompt-server", version, next_line_help = true, max_term_width = 110)]
 pub(crate) struct Arguments {
+    /// TOML file of settings
+    #[arg(long, env = "XPROMPT_CONFIG", value_name = "FILE", help_heading = "Settings")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print every setting and where it comes from, as such a file, and exit; secrets are not shown
+    #[arg(long, help_heading = "Settings")]
+    pub(crate) print_config: bool,
+
     /// Folder of the frozen T5, as Hugging Face has it: config.json, model.safetensors, tokenizer.json
     #[arg(long, env = "XPROMPT_MODEL", value_name = "DIR", default_value = "models/t5-nano")]
     #[arg(help_heading = "What to serve")]
@@ -31,6 +41,26 @@ pub(crate) struct Arguments {
     #[arg(help_heading = "What to serve")]
     pub(crate) listen: String,
 
+    /// Address for changes and metrics, which --listen then has not; what --listen has is here too
+    #[arg(long, env = "XPROMPT_ADMIN_LISTEN", value_name = "HOST:PORT", help_heading = "Access")]
+    pub(crate) admin_listen: Option<String>,
+
+    /// File of API keys, read again when it changes; `xprompt-server keygen --help` says how keys are made
+    #[arg(long, env = "XPROMPT_KEYS", value_name = "FILE", help_heading = "Access")]
+    pub(crate) keys: Option<PathBuf>,
+
+    /// Let everybody who reaches the server call it and change what it serves; without keys only this machine may
+    #[arg(long, env = "XPROMPT_NO_AUTH", help_heading = "Access")]
+    pub(crate) no_auth: bool,
+
+    /// Certificate chain in PEM: all listeners speak TLS; read again when it changes
+    #[arg(long, env = "XPROMPT_TLS_CERT", value_name = "FILE", help_heading = "Access")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key in PEM; read again when it changes
+    #[arg(long, env = "XPROMPT_TLS_KEY", value_name = "FILE", help_heading = "Access")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// ONNX Runtime's library; without it ORT_DYLIB_PATH, then beside the program, then where `make setup` put it
     #[arg(long, env = "XPROMPT_ONNXRUNTIME", value_name = "FILE", help_heading = "Computing")]
     pub(crate) onnxruntime: Option<PathBuf>,
@@ -41,17 +71,17 @@ pub(crate) struct Arguments {
     pub(crate) device: DeviceChoice,
 
     /// Threads that compute; default: one for each core
-    #[arg(long, env = "XPROMPT_THREADS", value_name = "COUNT", help_heading = "Computing")]
+    #[arg(value_parser = positive, long, env = "XPROMPT_THREADS", value_name = "COUNT", help_heading = "Computing")]
     pub(crate) threads: Option<usize>,
 
     /// Inputs in a batch
     #[arg(long, env = "XPROMPT_MAX_BATCH", value_name = "COUNT", default_value_t = engine().max_batch)]
-    #[arg(help_heading = "Computing")]
+    #[arg(value_parser = positive, help_heading = "Computing")]
     pub(crate) max_batch: usize,
 
     /// Tokens in a batch, prompts and padding included; a longer input goes alone
     #[arg(long, env = "XPROMPT_MAX_BATCH_TOKENS", value_name = "TOKENS", help_heading = "Computing")]
-    #[arg(default_value_t = engine().max_batch_tokens)]
+    #[arg(value_parser = positive, default_value_t = engine().max_batch_tokens)]
     pub(crate) max_batch_tokens: usize,
 
     /// Padding that a batch may have, in percent of its tokens; on a CPU padding costs what text costs
@@ -61,37 +91,37 @@ pub(crate) struct Arguments {
 
     /// Inputs that wait for the engine; calls beyond are answered 429
     #[arg(long, env = "XPROMPT_MAX_QUEUE", value_name = "COUNT", default_value_t = engine().max_queue)]
-    #[arg(help_heading = "Limits of calls")]
+    #[arg(value_parser = positive, help_heading = "Limits of calls")]
     pub(crate) max_queue: usize,
 
     /// Predict calls in flight, those that wait included; calls beyond are answered 429
     #[arg(long, env = "XPROMPT_MAX_REQUESTS", value_name = "COUNT", default_value_t = server().requests)]
-    #[arg(help_heading = "Limits of calls")]
+    #[arg(value_parser = positive, help_heading = "Limits of calls")]
     pub(crate) max_requests: usize,
 
     /// Inputs of one call; not more than --max-queue
     #[arg(long, env = "XPROMPT_MAX_INPUTS", value_name = "COUNT", default_value_t = server().inputs)]
-    #[arg(help_heading = "Limits of calls")]
+    #[arg(value_parser = positive, help_heading = "Limits of calls")]
     pub(crate) max_inputs: usize,
 
     /// Bytes of a call's body
     #[arg(long, env = "XPROMPT_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = server().body_bytes)]
-    #[arg(help_heading = "Limits of calls")]
+    #[arg(value_parser = positive, help_heading = "Limits of calls")]
     pub(crate) max_body_bytes: usize,
 
     /// From a call's arrival to its answer; later it is answered 504 and not computed
     #[arg(long, env = "XPROMPT_REQUEST_TIMEOUT", value_name = "TIME", default_value = "30s")]
-    #[arg(value_parser = duration, help_heading = "Limits of calls")]
+    #[arg(value_parser = time, help_heading = "Limits of calls")]
     pub(crate) request_timeout: Duration,
 
     /// For a client to send a request's head, and again for its body; also how long a connection may be idle
     #[arg(long, env = "XPROMPT_READ_TIMEOUT", value_name = "TIME", default_value = "30s")]
-    #[arg(value_parser = duration, help_heading = "Limits of calls")]
+    #[arg(value_parser = time, help_heading = "Limits of calls")]
     pub(crate) read_timeout: Duration,
 
     /// Open connections; more wait to be accepted
     #[arg(long, env = "XPROMPT_MAX_CONNECTIONS", value_name = "COUNT", help_heading = "Limits of calls")]
-    #[arg(default_value_t = server().connections)]
+    #[arg(value_parser = positive, default_value_t = server().connections)]
     pub(crate) max_connections: usize,
 
     /// For calls in flight to be answered after SIGTERM or SIGINT; a second signal ends the process at once
@@ -99,14 +129,19 @@ pub(crate) struct Arguments {
     #[arg(value_parser = duration, help_heading = "Limits of calls")]
     pub(crate) drain_timeout: Duration,
 
+    /// Between two trial passes of the model, on which readiness depends
+    #[arg(long, env = "XPROMPT_TRIAL_INTERVAL", value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = time, help_heading = "Limits of calls")]
+    pub(crate) trial_interval: Duration,
+
     /// Pause between two looks at the prompts; it grows up to 30s while looks fail
     #[arg(long, env = "XPROMPT_POLL_INTERVAL", value_name = "TIME", default_value = "500ms")]
-    #[arg(value_parser = duration, help_heading = "Prompts")]
+    #[arg(value_parser = time, help_heading = "Prompts")]
     pub(crate) poll_interval: Duration,
 
     /// Prompts that are served; files beyond are refused
     #[arg(long, env = "XPROMPT_MAX_PROMPTS", value_name = "COUNT", default_value_t = 20_000)]
-    #[arg(help_heading = "Prompts")]
+    #[arg(value_parser = positive, help_heading = "Prompts")]
     pub(crate) max_prompts: usize,
 
     /// Bytes of prompt rows in memory; others are read on first use, and the ones used last stay
@@ -116,7 +151,7 @@ pub(crate) struct Arguments {
 
     /// Earlier versions of a task that are kept for a rollback
     #[arg(long, env = "XPROMPT_KEEP_VERSIONS", value_name = "COUNT", default_value_t = 5)]
-    #[arg(help_heading = "Prompts")]
+    #[arg(value_parser = positive, help_heading = "Prompts")]
     pub(crate) keep_versions: usize,
 
     /// Tasks that are loaded first and stay in memory; the server is ready when they are
@@ -126,7 +161,7 @@ pub(crate) struct Arguments {
 
     /// For one request to a bucket
     #[arg(long, env = "XPROMPT_STORE_TIMEOUT", value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = duration, help_heading = "Prompts")]
+    #[arg(value_parser = time, help_heading = "Prompts")]
     pub(crate) store_timeout: Duration,
 
     /// Bytes of a prompt file
@@ -136,7 +171,7 @@ pub(crate) struct Arguments {
 
     /// Tokens of an input that a prompt may ask for; the time of an input grows with their square
     #[arg(long, env = "XPROMPT_MAX_INPUT_TOKENS", value_name = "TOKENS", default_value_t = 4096)]
-    #[arg(help_heading = "Prompts")]
+    #[arg(value_parser = positive, help_heading = "Prompts")]
     pub(crate) max_input_tokens: usize,
 
     /// How the log, on standard error, is written
@@ -152,6 +187,20 @@ pub(crate) struct Arguments {
         help_heading = "Log"
     )]
     pub(crate) log_level: String,
+
+    /// OTLP/HTTP endpoint that traces go to, such as http://127.0.0.1:4318; without one there are none
+    #[arg(long, env = "XPROMPT_OTLP_ENDPOINT", value_name = "URL", help_heading = "Log")]
+    pub(crate) otlp_endpoint: Option<String>,
+
+    /// Headers for that endpoint, such as a key of its owner; a secret that is never shown
+    #[arg(long, env = "XPROMPT_OTLP_HEADERS", value_name = "NAME=VALUE,…", hide_env_values = true)]
+    #[arg(help_heading = "Log")]
+    pub(crate) otlp_headers: Option<Secret>,
+
+    /// Requests that are traced, in percent; one that its caller traces always is, one that its caller does not is not
+    #[arg(long, env = "XPROMPT_TRACE_PERCENT", value_name = "PERCENT", default_value_t = 100)]
+    #[arg(value_parser = percent, help_heading = "Log")]
+    pub(crate) trace_percent: u8,
 }
 
 /// How log lines look.
@@ -166,48 +215,32 @@ pub(crate) enum LogFormat {
 // === impl Arguments ===
 
 impl Arguments {
-    /// Checks what the single values cannot show; names all problems at once.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let positive = [
-            ("--threads", self.threads.unwrap_or(1)),
-            ("--max-batch", self.max_batch),
-            ("--max-batch-tokens", self.max_batch_tokens),
-            ("--max-queue", self.max_queue),
-            ("--max-requests", self.max_requests),
-            ("--max-inputs", self.max_inputs),
-            ("--max-body-bytes", self.max_body_bytes),
-            ("--max-connections", self.max_connections),
-            ("--max-prompts", self.max_prompts),
-            ("--max-input-tokens", self.max_input_tokens),
-            ("--keep-versions", self.keep_versions),
+    /// Problems of settings that do not fit each other. Settings that cannot be read have problems already: they are
+    /// not looked at.
+    pub(crate) fn check(&self, unreadable: &[&str]) -> Vec<String> {
+        let problems = [
+            (
+                ["max_inputs", "max_queue"],
+                self.max_inputs > self.max_queue,
+                format!(
+                    "--max-inputs {} is more than --max-queue {}: such calls could never be queued",
+                    self.max_inputs, self.max_queue
+                ),
+            ),
+            (
+                ["keys", "no_auth"],
+                self.keys.is_some() && self.no_auth,
+                "--keys asks for keys and --no-auth for none; give one of them".into(),
+            ),
+            (
+                ["tls_cert", "tls_key"],
+                self.tls_cert.is_some() != self.tls_key.is_some(),
+                "--tls-cert and --tls-key belong together; give both, or none".into(),
+            ),
         ];
-        let mut problems: Vec<String> = positive
-            .iter()
-            .filter(|&&(_, value)| value == 0)
-            .map(|(flag, _)| format!("{flag} is 0, it has to be 1 or more"))
-            .collect();
-        let times = [
-            ("--request-timeout", self.request_timeout),
-            ("--read-timeout", self.read_timeout),
-            ("--poll-interval", self.poll_interval),
-            ("--store-timeout", self.store_timeout),
-        ];
-        problems.extend(
-            times
-                .iter()
-                .filter(|(_, time)| time.is_zero())
-                .map(|(flag, _)| format!("{flag} is 0, it has to be 1ms or more")),
-        );
-        if self.max_inputs > self.max_queue {
-            problems.push(format!(
-                "--max-inputs {} is more than --max-queue {}: such calls could never be queued",
-                self.max_inputs, self.max_queue
-            ));
-        }
-        if !problems.is_empty() {
-            bail!(problems.join("; "));
-        }
-        Ok(())
+        let is_read = |about: &[&str]| !about.iter().any(|name| unreadable.contains(name));
+        let found = problems.into_iter().filter(|(about, holds, _)| *holds && is_read(about));
+        found.map(|(_, _, problem)| problem).collect()
     }
 
     pub(crate) fn engine_options(&self) -> engine::Options {
@@ -258,24 +291,6 @@ fn prompt() -> prompt::Limits {
     prompt::Limits::default()
 }
 
-/// Reads a time such as `500ms`, `30s` or `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => return Err("a time needs a unit: write for example 500ms, 30s or 2m".into()),
-    };
-    let number: u64 = number.parse().map_err(|_| "a time is a whole number and ms, s or m".to_owned())?;
-    // a day is longer than anything here may wait
-    match number.checked_mul(milliseconds) {
-        Some(time) if time <= 86_400_000 => Ok(Duration::from_millis(time)),
-        _ => Err("a time is a day at most".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,30 +301,15 @@ mod tests {
         Arguments::command().debug_assert();
         for argument in Arguments::command().get_arguments() {
             let Some(flag) = argument.get_long() else { continue };
+            if flag == "print-config" {
+                continue; // asks for something, is no setting
+            }
             let variable = format!("XPROMPT_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(
                 argument.get_env().and_then(|name| name.to_str()),
                 Some(variable.as_str()),
                 "--{flag}"
             );
-        }
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for text in ["30", "", "s", "1h", "-1s", "99999999999999999999s", "18446744073709551615m", "2000m"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once() {
-        let arguments = ["xprompt-server", "--max-queue", "0", "--max-inputs", "5", "--poll-interval", "0s"];
-        let error = Arguments::parse_from(arguments).check().unwrap_err().to_string();
-        for part in ["--max-queue is 0", "--max-inputs 5 is more", "--poll-interval is 0"] {
-            assert!(error.contains(part), "{error}");
         }
     }
 }

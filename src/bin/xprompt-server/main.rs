@@ -1,14 +1,16 @@
 //! The server: loads a model, watches a folder of prompts, and answers over HTTP until it is told to stop.
 
 mod arguments;
+mod config;
+mod keygen;
+mod listeners;
+mod log;
+mod values;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use xprompt::engine::{self, Engine};
@@ -18,14 +20,31 @@ use xprompt::store::{self, FolderStorage, Keeping, Loader, S3Storage, Storage};
 use xprompt::t5::Checkpoint;
 use xprompt::task::Tokenizer;
 
-use self::arguments::{Arguments, LogFormat};
+use self::arguments::Arguments;
+use self::config::Asked;
 
 /// Threads that cut long inputs into tokens, and four that read prompts.
 const BLOCKING_THREADS: usize = 8;
 
+/// Exit status of a process whose settings are wrong, as command lines have it.
+const BAD_SETTINGS: u8 = 2;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
+    let done = match config::read(std::env::args_os()) {
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("xprompt-server: {problem}");
+            }
+            return ExitCode::from(BAD_SETTINGS);
+        }
+        Ok(Asked::Serve(arguments)) => run(&arguments),
+        Ok(Asked::Keygen(keygen)) => keygen.run(),
+        Ok(Asked::Print(settings)) => {
+            print!("{settings}");
+            Ok(())
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xprompt-server: {}", one_line(&error));
@@ -44,30 +63,32 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    arguments.check()?;
-    start_log(arguments)?;
+    log::start(arguments)?;
+    let traces = log::trace(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the system starts no threads")?;
-    runtime.block_on(serve(arguments))
+    let served = runtime.block_on(serve(arguments));
+    traces.finish();
+    served
 }
 
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     // what is quick to check comes before the model
     let signals = stop_signals().context("signals cannot be received")?;
     let storage = storage(arguments)?;
-    let listener = TcpListener::bind(&arguments.listen).await.with_context(|| {
-        format!("cannot listen on {}; free it, or choose another with --listen", arguments.listen)
-    })?;
-    let address = listener.local_addr().context("the listening address is not known")?;
+    let doors = listeners::open(arguments).await?;
 
     let (service, keeping) = start(arguments, storage)?;
-    tracing::info!(%address, prompts = arguments.prompts, "listening");
+    let service = Arc::new(doors.guard(service));
+    for listener in &doors.listeners {
+        tracing::info!(address = %listener.address()?, admin = listener.is_admin(), "listening");
+    }
     let engine = Arc::clone(service.engine());
     tokio::select! {
-        () = server::serve(listener, service, signalled(signals.clone(), 1)) => {}
+        () = server::serve(doors.listeners, service, signalled(signals.clone(), 1)) => {}
         () = signalled(signals, 2) => anyhow::bail!("stopped by a second signal before the calls in flight were answered"),
     }
     // the engine goes first: the keeper may be waiting for it
@@ -90,7 +111,7 @@ fn storage(arguments: &Arguments) -> anyhow::Result<Arc<dyn Storage>> {
 }
 
 /// Loads everything and starts to watch the prompts.
-fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Arc<Service>, Keeping)> {
+fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Service, Keeping)> {
     let checkpoint = Checkpoint::open(&arguments.model)
         .with_context(|| format!("the model in {} cannot be used", arguments.model.display()))?;
     let config = checkpoint.config().clone();
@@ -115,6 +136,7 @@ fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Ar
     );
 
     let tokenizer = Arc::new(tokenizer);
+    let trial_config = config.clone();
     let loader = Loader {
         engine: Arc::clone(&engine),
         tokenizer: Arc::clone(&tokenizer),
@@ -126,21 +148,10 @@ fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Ar
     let observer: Arc<dyn store::Observer> = Arc::clone(&metrics) as _;
     let (store, keeper) = store::open(storage, loader, arguments.store_options(), observer);
     let keeping = keeper.keep().context("the system starts no thread for the prompts")?;
-    let service = Service::new(engine, tokenizer, store, metrics, arguments.limits());
-    Ok((Arc::new(service), keeping))
-}
-
-fn start_log(arguments: &Arguments) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log_level).with_context(|| {
-        format!("--log-level {:?} is not understood; say for example info", arguments.log_level)
-    })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let log = log.with_ansi(std::io::stderr().is_terminal());
-    match arguments.log {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    Ok(())
+    let service = Service::new(engine, tokenizer, store, metrics, arguments.limits())
+        .with_trial_passes(&trial_config, arguments.trial_interval)
+        .map_err(anyhow::Error::msg)?;
+    Ok((service, keeping))
 }
 
 /// Counts the signals that ask the process to stop; none is missed from now on.

@@ -27,6 +27,9 @@ use crate::store::{Action, Change, ChangeError, Done};
 /// Uploads that are read or checked at once; one more is answered 429.
 pub(super) const MAX_UPLOADS: usize = 4;
 
+/// Bytes of a body that says what to change: names and numbers.
+const MAX_JSON_BYTES: usize = 64 << 10;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PutOptions {
@@ -165,7 +168,8 @@ fn name(task: TaskPath) -> Result<String, Problem> {
 
 /// The body as JSON; `None` if it is empty.
 async fn read_json<T: DeserializeOwned>(service: &Service, body: Body) -> Result<Option<T>, Problem> {
-    let body = body::read(body, service.limits.body_bytes, service.limits.read_time).await?;
+    let limit = service.limits.body_bytes.min(MAX_JSON_BYTES);
+    let body = body::read(body, limit, service.limits.read_time).await?;
     if body.is_empty() {
         return Ok(None);
     }

@@ -14,7 +14,7 @@ use crate::engine::{
     Answer, Decoding, EngineError, Finish, Method, Observer as _, ReadyTask, Reply, Request,
 };
 use crate::server::metrics::Stage;
-use crate::server::{Code, Problem, Service};
+use crate::server::{Code, Problem, Service, trace};
 
 /// Bytes of text that are cut into tokens where the request is read; more would hold up other requests.
 const INLINE_BYTES: usize = 4 << 10;
@@ -67,6 +67,7 @@ impl Run {
             })?
         };
         self.service.metrics.stage(Stage::Tokenize, start.elapsed());
+        trace::tokenized(start);
         Ok(encoded)
     }
 
@@ -230,6 +231,7 @@ impl Run {
     pub(super) fn observe(&self, reply: &Reply) {
         self.service.metrics.stage(Stage::Queue, reply.queued);
         self.service.metrics.stage(Stage::Run, reply.ran);
+        trace::computed(reply);
     }
 }
 

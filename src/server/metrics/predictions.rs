@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::IntCounterVec;
 
-use super::{MAX_LABELS, MAX_TASKS};
+use super::{MAX_LABELS, MAX_SERIES, MAX_TASKS};
 
 pub(super) const OTHER: &str = "other";
 
@@ -13,7 +13,14 @@ pub(super) const OTHER: &str = "other";
 #[derive(Debug)]
 pub(super) struct Predictions {
     counters: IntCounterVec,
-    known: Mutex<HashMap<String, HashSet<String>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    labels: HashMap<String, HashSet<String>>,
+    /// Labels of all tasks together.
+    series: usize,
 }
 
 // === impl Predictions ===
@@ -25,11 +32,7 @@ impl Predictions {
 
     pub(super) fn count(&self, task: &str, label: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (task, label) = if known.len() < MAX_TASKS || known.contains_key(task) {
-            (task, admit(known.entry(task.to_owned()).or_default(), label))
-        } else {
-            (OTHER, OTHER)
-        };
+        let (task, label) = known.admit(task, label);
         // within the lock, so that a task that is forgotten leaves no series
         self.counters.with_label_values(&[task, label]).inc();
     }
@@ -37,22 +40,36 @@ impl Predictions {
     /// Drops the series of a task that is served no more.
     pub(super) fn forget(&self, task: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for label in known.remove(task).into_iter().flatten().chain([OTHER.to_owned()]) {
+        let labels = known.labels.remove(task);
+        known.series -= labels.as_ref().map_or(0, HashSet::len);
+        for label in labels.into_iter().flatten().chain([OTHER.to_owned()]) {
             // a task that never needed the series has none
             drop(self.counters.remove_label_values(&[task, &label]));
         }
     }
 }
 
-fn admit<'a>(labels: &mut HashSet<String>, label: &'a str) -> &'a str {
-    if labels.contains(label) {
-        return label;
+// === impl Known ===
+
+impl Known {
+    /// The series that counts for a task and a label.
+    fn admit<'a>(&mut self, task: &'a str, label: &'a str) -> (&'a str, &'a str) {
+        if !self.labels.contains_key(task) {
+            if self.labels.len() >= MAX_TASKS {
+                return (OTHER, OTHER);
+            }
+            self.labels.insert(task.to_owned(), HashSet::new());
+        }
+        let Some(labels) = self.labels.get_mut(task) else { return (OTHER, OTHER) };
+        if !labels.contains(label) {
+            if labels.len() >= MAX_LABELS || self.series >= MAX_SERIES {
+                return (task, OTHER);
+            }
+            labels.insert(label.to_owned());
+            self.series += 1;
+        }
+        (task, label)
     }
-    if labels.len() < MAX_LABELS {
-        labels.insert(label.to_owned());
-        return label;
-    }
-    OTHER
 }
 
 #[cfg(test)]

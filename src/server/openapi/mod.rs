@@ -20,7 +20,9 @@ use super::Service;
         title = "xprompt-server",
         description = "Many text tasks on one frozen T5, each a pruned soft prompt. Errors are problem documents \
             (RFC 9457) with a stable `code`, but for the routes under /v1 and /v2, which have the errors of their \
-            protocols. A failure of the server itself is a 500 with the code `internal`.",
+            protocols. A failure of the server itself is a 500 with the code `internal`. A server with API keys asks for \
+            `Authorization: Bearer KEY` on all routes but probes: without a key that it knows it answers 401 with the \
+            code `unauthorized`, and 403 with `forbidden` where the key is for something else.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(

@@ -83,7 +83,6 @@ impl Service {
 pub fn app(service: Arc<Service>) -> Router {
     let (router, api) = described().split_for_parts();
     router
-        .merge(admin::routes())
         .merge(openapi::routes(&api))
         .merge(page::routes())
         .fallback(unknown_route)
@@ -100,6 +99,7 @@ pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(openapi::Interface::openapi())
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::show))
+        .merge(admin::routes())
         .routes(routes!(predict::predict))
         .routes(routes!(completions::complete))
         .routes(routes!(v2::metadata::server))
@@ -125,8 +125,9 @@ async fn unknown_route(uri: Uri) -> Problem {
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     let wanted = match uri.path().trim_start_matches('/').split('/').collect::<Vec<_>>()[..] {
         ["tasks", _] => "GET, PUT or DELETE",
-        ["tasks", _, "predict" | "rollback"] => "POST",
-        ["v1", "completions"] | ["v2", "models", .., "infer"] => "POST",
+        ["tasks", _, "predict" | "rollback"] | ["v1", "completions"] | ["v2", "models", .., "infer"] => {
+            "POST"
+        }
         ["tasks", _, "traffic"] => "PUT",
         ["tasks", _, "pin"] => "PUT or DELETE",
         _ => "GET",

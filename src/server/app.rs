@@ -114,7 +114,7 @@ impl Service {
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
     let (router, api) = described().split_for_parts();
-    finish(router.merge(admin::routes()), &api, service)
+    finish(router, &api, service)
 }
 
 /// The routes without those that change what is served and without metrics.
@@ -140,7 +140,7 @@ fn finish(router: Router<Arc<Service>>, api: &utoipa::openapi::OpenApi, service:
 
 /// The routes that the description of the interface names, with that description.
 pub(super) fn described() -> OpenApiRouter<Arc<Service>> {
-    open_routes().routes(routes!(metrics::scrape))
+    open_routes().merge(admin::routes()).routes(routes!(metrics::scrape))
 }
 
 fn open_routes() -> OpenApiRouter<Arc<Service>> {

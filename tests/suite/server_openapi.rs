@@ -24,6 +24,10 @@ pub fn documented(description: &Value) -> BTreeSet<Outcome> {
     let mut outcomes = BTreeSet::new();
     for (path, operations) in description["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
+            // what changes prompts has its statuses in the tests of the lifecycle
+            if operation["tags"][0] == "Prompts" {
+                continue;
+            }
             for status in operation["responses"].as_object().unwrap().keys() {
                 outcomes.insert((method.to_uppercase(), path.clone(), status.parse().unwrap()));
             }

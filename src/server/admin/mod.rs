@@ -8,19 +8,22 @@ mod shown;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub(super) use self::precondition::etag;
 use super::lease::unknown;
+use super::openapi::problems;
 use super::{Code, Problem, Service, body};
 use crate::store::{Action, Change, ChangeError, Done};
 
@@ -37,33 +40,58 @@ struct PutOptions {
     activate: bool,
 }
 
-#[derive(Default, Deserialize)]
+/// Which version to go back to.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RollbackCall {
+    /// By default the one that was active before.
     version: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Who gets which version.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TrafficCall {
+    /// Percent by version; the active one gets the rest.
     #[serde(default)]
     versions: BTreeMap<String, u8>,
+    /// The version that is computed beside the one that answers.
     shadow: Option<String>,
 }
 
 type TaskPath = Result<Path<String>, PathRejection>;
 
 /// The routes that change what is served.
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
-        .route("/tasks/{task}", put(upload).delete(remove))
-        .route("/tasks/{task}/versions", get(versions))
-        .route("/tasks/{task}/rollback", post(rollback))
-        .route("/tasks/{task}/traffic", put(traffic))
-        .route("/tasks/{task}/pin", put(pin).delete(unpin))
+pub(super) fn routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
+        .routes(routes!(upload, remove))
+        .routes(routes!(versions))
+        .routes(routes!(rollback))
+        .routes(routes!(traffic))
+        .routes(routes!(pin, unpin))
 }
 
+problems!(
+    ChangeProblems: BadRequest, UnknownTask, VersionConflict, PreconditionFailed, Overloaded, Draining, StoreUnavailable,
+    Deadline,
+);
+problems!(
+    UploadProblems: BadRequest, VersionConflict, PreconditionFailed, BodyTimeout, BodyTooLarge, BadPrompt, Overloaded,
+    Draining, StoreUnavailable, Deadline, StoreFull,
+);
+problems!(
+    RouteProblems: MalformedJson, BadRequest, UnknownTask, UnknownVersion, VersionConflict, PreconditionFailed,
+    BodyTimeout, BodyTooLarge, BadPrompt, Overloaded, Draining, StoreUnavailable, Deadline,
+);
+problems!(VersionsProblems: BadRequest, UnknownTask, NotReady);
+
 /// Takes a prompt file as a new version: read, check, replay, keep, swap.
+#[utoipa::path(
+    put, path = "/tasks/{task}", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task."), ("activate" = Option<bool>, Query, description = "Make it active; true where nothing is said."), ("If-Match" = Option<String>, Header, description = "The version that has to be active, in double quotes."), ("If-None-Match" = Option<String>, Header, description = "`*`: the task must not be there.")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, description = "A new version.", body = Object), (status = 201, description = "A new task.", body = Object), UploadProblems)
+)]
 async fn upload(
     State(service): State<Arc<Service>>,
     task: TaskPath,
@@ -91,6 +119,11 @@ async fn upload(
 }
 
 /// Removes a task with all its versions.
+#[utoipa::path(
+    delete, path = "/tasks/{task}", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task."), ("If-Match" = Option<String>, Header, description = "The version that has to be active, in double quotes.")),
+    responses((status = 204, description = "It is gone."), ChangeProblems)
+)]
 async fn remove(
     State(service): State<Arc<Service>>,
     task: TaskPath,
@@ -101,6 +134,12 @@ async fn remove(
 }
 
 /// Makes a kept version active, by default the one that was active before.
+#[utoipa::path(
+    post, path = "/tasks/{task}/rollback", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task."), ("If-Match" = Option<String>, Header, description = "The version that has to be active, in double quotes.")),
+    request_body = RollbackCall,
+    responses((status = 200, description = "It is active.", body = Object), RouteProblems)
+)]
 async fn rollback(
     State(service): State<Arc<Service>>,
     task: TaskPath,
@@ -114,6 +153,12 @@ async fn rollback(
 }
 
 /// Sets who gets which version.
+#[utoipa::path(
+    put, path = "/tasks/{task}/traffic", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task."), ("If-Match" = Option<String>, Header, description = "The version that has to be active, in double quotes.")),
+    request_body = TrafficCall,
+    responses((status = 200, description = "The versions.", body = Object), RouteProblems)
+)]
 async fn traffic(
     State(service): State<Arc<Service>>,
     task: TaskPath,
@@ -130,6 +175,11 @@ async fn traffic(
 }
 
 /// Keeps a task's rows in memory.
+#[utoipa::path(
+    put, path = "/tasks/{task}/pin", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task."), ("If-Match" = Option<String>, Header, description = "The version that has to be active, in double quotes.")),
+    responses((status = 204, description = "It stays in memory."), ChangeProblems)
+)]
 async fn pin(
     State(service): State<Arc<Service>>,
     task: TaskPath,
@@ -140,6 +190,11 @@ async fn pin(
 }
 
 /// Lets a task's rows leave the memory.
+#[utoipa::path(
+    delete, path = "/tasks/{task}/pin", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task."), ("If-Match" = Option<String>, Header, description = "The version that has to be active, in double quotes.")),
+    responses((status = 204, description = "It may leave the memory."), ChangeProblems)
+)]
 async fn unpin(
     State(service): State<Arc<Service>>,
     task: TaskPath,
@@ -150,6 +205,11 @@ async fn unpin(
 }
 
 /// The versions of a task, and who gets which.
+#[utoipa::path(
+    get, path = "/tasks/{task}/versions", tag = "Prompts",
+    params(("task" = String, Path, description = "The name of the task.")),
+    responses((status = 200, description = "The versions.", body = Object), VersionsProblems)
+)]
 async fn versions(State(service): State<Arc<Service>>, task: TaskPath) -> Result<Response, Problem> {
     let task = name(task)?;
     shown::versions(&service, &task).map(|(etag, shown)| (etag, Json(shown)).into_response())

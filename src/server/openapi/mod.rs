@@ -32,6 +32,7 @@ use super::Service;
     )),
     tags(
         (name = "Tasks", description = "What is served, and its answers."),
+        (name = "Prompts", description = "Changing what is served: uploads, versions, traffic, pins."),
         (name = "OpenAI", description = "The shape of OpenAI's completions, for tasks that answer with free text."),
         (name = "Open Inference Protocol", description = "KServe V2, REST: a model is a task."),
         (name = "Operation", description = "Probes and metrics."),

@@ -224,8 +224,8 @@ function measured(metrics) {
 
 async function uploaded(name, outcome) {
   await loadTasks();
-  if (current() === name) await showTask();
-  else location.hash = path(name);
+  if (current() !== name) location.hash = path(name);
+  await showTask();
   at("versions-note").textContent = outcome;
 }
 

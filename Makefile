@@ -1,7 +1,7 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline load search alerts
+.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,12 @@ baseline: ## TF-IDF with logistic regression on the demo's data
 	.cache/baseline/bin/pip install --quiet scikit-learn==1.9.1
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/tweets
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/bbc
+
+page: setup ## Uses the web page in headless Chromium (Debian packages chromium, chromium-driver)
+	cargo build --locked --bin xprompt-server
+	$(PYTHON) -m venv .cache/page
+	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement tests/page/requirements.txt
+	.cache/page/bin/python tests/page/page.py
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use xprompt::runtime::{Device, Model, Runtime};
+use xprompt::runtime::{Device, Model, Precision, Runtime};
 use xprompt::t5::Checkpoint;
 
 /// The small random models of the reference.
@@ -28,7 +28,7 @@ pub fn device() -> Device {
 }
 
 pub fn model(folder: &Path) -> Model {
-    Model::new(Checkpoint::open(folder).unwrap(), runtime()).on(device())
+    Model::new(Checkpoint::open(folder).unwrap(), runtime()).on(device()).in_precision(Precision::F32)
 }
 
 pub fn nano() -> Model {

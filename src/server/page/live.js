@@ -30,13 +30,13 @@ function setHealth(kind, text) {
   at("health-text").textContent = text;
 }
 
-// Counts of answered texts, and the time histogram of predict calls.
+// Counts of answered texts, and the time histogram of the calls that answer.
 function readMetrics(text) {
   const now = { at: performance.now(), texts: 0, buckets: new Map() };
   for (const line of text.split("\n")) {
     if (line.startsWith("xprompt_predictions_total{")) now.texts += Number(line.slice(line.lastIndexOf(" ") + 1));
-    const match = line.match(/^xprompt_http_request_seconds_bucket\{(.*)\} (\S+)$/);
-    if (match && match[1].includes("predict")) {
+    const match = line.match(/^xprompt_http_request_duration_seconds_bucket\{(.*)\} (\S+)$/);
+    if (match && /predict|completions|infer/.test(match[1])) {
       const edge = match[1].match(/le="([^"]+)"/)?.[1];
       now.buckets.set(edge, (now.buckets.get(edge) ?? 0) + Number(match[2]));
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Device, Runtime, RuntimeError};
+use super::{CudaProblem, Device, Runtime, RuntimeError};
 
 /// More GPUs than a host has.
 const MANY: u32 = 64;
@@ -83,6 +83,10 @@ impl DeviceChoice {
 
 fn cause(error: &RuntimeError) -> String {
     match error {
+        // the usual case, and no mistake
+        RuntimeError::Device { problem: CudaProblem::CpuBuild { .. }, .. } => {
+            "this ONNX Runtime was built without CUDA".into()
+        }
         RuntimeError::Device { problem, .. } => problem.to_string(),
         other => other.to_string(),
     }

@@ -13,7 +13,7 @@ pub enum Precision {
     F32,
     /// 32-bit floats; a GPU multiplies matrices with 10 bits of mantissa.
     Tf32,
-    /// 16-bit brain floats on a GPU. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
+    /// 16-bit brain floats on a GPU; a CPU, where ONNX Runtime has none, computes in f32. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
     Bf16,
 }
 
@@ -40,9 +40,9 @@ impl Precision {
             Device::Cpu => Kernels::Standard,
             Device::Cuda(_) => Kernels::Fused,
         };
-        let floats = match self {
-            Self::F32 | Self::Tf32 => DType::F32,
-            Self::Bf16 => DType::Bf16,
+        let floats = match (self, device) {
+            (Self::Bf16, Device::Cuda(_)) => DType::Bf16,
+            _ => DType::F32,
         };
         Arithmetic { kernels, floats }
     }

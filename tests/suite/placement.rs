@@ -9,7 +9,7 @@ fn nodes(device: Device) -> Vec<Placed> {
     let model = lab().model.clone().on(device).profiled(folder.path());
     let ready = |file| ReadyTask::new(file, "1".into(), &lab().tokenizer, model.config()).unwrap();
     let (labels, text) = (ready(tweets()), ready(free_text()));
-    let Answers::Labels { trie, .. } = labels.answers() else { unreachable!() };
+    let Answers::Labels { trie, .. } = labels.answers() else { panic!("the task has labels") };
     // as long as real texts: positions are then more than a handful of numbers
     let tokens: Vec<u32> = (0..140).map(|i| 200 + i % 90).collect();
     let source = Source { prompt: labels.rows(), text: &tokens };

@@ -28,3 +28,16 @@ pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
     }
     Ok(domain)
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    #[test]
+    fn the_ptx_was_made_from_the_source_beside_it() {
+        let hash = Sha256::digest(include_bytes!("kernels.cu"));
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let first = include_str!("kernels.ptx").lines().next().unwrap_or_default();
+        assert!(first.ends_with(&hash), "run scripts/kernels.py: {first}");
+    }
+}

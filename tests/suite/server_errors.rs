@@ -172,14 +172,10 @@ async fn calls_beyond_the_limit_answer_429_and_a_slow_body_408() {
     let head = format!("POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n");
     slow.write_all(head.as_bytes()).await.unwrap();
     // while its body is awaited, another call is one too many
+    crate::prompts::eventually("the slow call is in flight", || server.service.in_flight() == 1).await;
     let body = || b"{\"input\": \"x\"}".to_vec();
-    loop {
-        let response = send(&server, Method::POST, PREDICT, "application/json", body()).await;
-        if response.status() == 429 {
-            assert_eq!(problem(response, 429).await.0, "overloaded");
-            break;
-        }
-    }
+    let response = send(&server, Method::POST, PREDICT, "application/json", body()).await;
+    assert_eq!(problem(response, 429).await.0, "overloaded");
     let mut answer = String::new();
     slow.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_timeout"), "{answer}");

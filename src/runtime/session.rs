@@ -2,7 +2,7 @@
 
 use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, Tensor, TensorRef};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::{Device, RuntimeError};
 
@@ -13,6 +13,8 @@ pub enum Input<'a> {
     F32(Vec<usize>, &'a [f32]),
     /// 64-bit integers, row-major, by their shape.
     I64(Vec<usize>, &'a [i64]),
+    /// No elements, in a shape with a zero and of the element type that the graph wants.
+    Empty(Vec<usize>),
     /// What an earlier run returned.
     Kept(&'a Output),
 }
@@ -84,6 +86,7 @@ impl Session {
             let value = match input {
                 Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
                 Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
+                Input::Empty(shape) => self.empty(name, shape)?.into(),
                 Input::Kept(output) => (&output.value).into(),
             };
             values.push(((*name).to_owned(), value));
@@ -115,6 +118,7 @@ impl Session {
                 Input::I64(shape, data) => {
                     binding.bind_input(*name, &Tensor::from_array((shape.clone(), data.to_vec()))?)?;
                 }
+                Input::Empty(shape) => binding.bind_input(*name, &self.empty(name, shape)?)?,
                 Input::Kept(output) => binding.bind_input(*name, &output.value)?,
             }
         }
@@ -123,6 +127,20 @@ impl Session {
         }
         let mut results = self.inner.run_binding(&binding)?;
         take_all(&self.outputs, |name| results.remove(name))
+    }
+
+    /// A tensor without elements for an input.
+    fn empty(&self, name: &str, shape: &[usize]) -> Result<DynValue, RuntimeError> {
+        let wanted = self.inner.inputs().iter().find(|input| input.name() == name);
+        Ok(match wanted.map(ort::value::Outlet::dtype) {
+            Some(ValueType::Tensor { ty: TensorElementType::Bfloat16, .. }) => {
+                Tensor::<half::bf16>::from_array((shape, Vec::new()))?.into_dyn()
+            }
+            Some(ValueType::Tensor { ty: TensorElementType::Float16, .. }) => {
+                Tensor::<half::f16>::from_array((shape, Vec::new()))?.into_dyn()
+            }
+            _ => Tensor::<f32>::from_array((shape, Vec::new()))?.into_dyn(),
+        })
     }
 }
 

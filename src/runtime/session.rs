@@ -1,9 +1,12 @@
 //! A session: one loaded graph.
 
+use std::sync::Arc;
+
 use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
+use super::resident::Resident;
 use super::{Device, RuntimeError};
 
 /// A tensor that goes into a run.
@@ -33,6 +36,8 @@ pub struct Session {
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
+    /// What the graph's weights lie in, if it is shared; freed after the graph.
+    _weights: Option<Arc<Resident>>,
 }
 
 // === impl Input ===
@@ -69,7 +74,12 @@ impl Output {
 impl Session {
     pub(super) fn new(inner: ort::session::Session, device: Device) -> Result<Self, RuntimeError> {
         let outputs = inner.outputs().iter().map(|outlet| outlet.name().to_owned()).collect();
-        Ok(Self { inner, outputs, device: device.memory()?, host: Device::Cpu.memory()? })
+        Ok(Self { inner, outputs, device: device.memory()?, host: Device::Cpu.memory()?, _weights: None })
+    }
+
+    /// The same that keeps the memory that its weights lie in.
+    pub(super) fn holding(self, weights: Option<Arc<Resident>>) -> Self {
+        Self { _weights: weights, ..self }
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.

@@ -57,7 +57,7 @@ def serving(folder: pathlib.Path, *arguments: object) -> Iterator[str]:
     prompts.mkdir()
     shutil.copy(ROOT / "prompts/tweet-sentiment.safetensors", prompts)
     address = free_address()
-    model = ["--model", ROOT / "models/t5-nano", "--prompts", prompts, "--device", "cpu", "--log-level", "warn"]
+    model = ["--model", ROOT / "models/t5-nano", "--prompts", prompts, "--device", "cpu", "--log-level", "error"]
     server = subprocess.Popen([PROGRAM, *model, "--listen", address, *arguments])
     try:
         wait_for(server, address)
@@ -240,7 +240,7 @@ def keys(folder: pathlib.Path) -> None:
         # one that nobody knows
         page.give_key("xp_" + 64 * "0")
         page.until("the page says so", lambda: "not known" in page.text("#key-note"))
-        assert "tweet" not in page.text("#list")
+        assert "tweet" not in page.text("#list") and "not known" in page.text("#list-note")
 
         # who does not want to give one is asked no second time by what the page does on its own
         page.find("#key button[value=cancel]").click()

@@ -39,7 +39,7 @@ impl Moto {
         let moto = Self { child, port, client };
         let start = Instant::now();
         while moto.client.get(moto.url("")).send().await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(60), "the S3 server does not start");
+            assert!(start.elapsed() < Duration::from_secs(180), "the S3 server does not start");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         moto

@@ -9,6 +9,7 @@ import { openUpload, stem, upload } from "./upload.js";
 // --- the list of tasks ---
 
 let tasks = [];
+let trouble = null; // why there is no list
 
 async function loadTasks({ quiet } = {}) {
   const all = [];
@@ -21,6 +22,7 @@ async function loadTasks({ quiet } = {}) {
     next = body.next_cursor ? `/tasks?limit=500&cursor=${encodeURIComponent(body.next_cursor)}` : null;
   }
   tasks = all;
+  trouble = null;
   showTasks(refused);
 }
 
@@ -34,7 +36,8 @@ function showTasks(refused = []) {
       el("strong", {}, task.task), el("small", {}, summary(task)))));
   at("list").replaceChildren(...items);
   const notes = [];
-  if (tasks.length === 0) notes.push(takesChanges ? "No tasks yet: upload a prompt file." : "No tasks yet.");
+  if (trouble) notes.push(trouble);
+  else if (tasks.length === 0) notes.push(takesChanges ? "No tasks yet: upload a prompt file." : "No tasks yet.");
   else if (found.length === 0) notes.push("No task has that in its name.");
   if (found.length > SHOWN) notes.push(`The first ${SHOWN} of ${found.length}; type to find others.`);
   if (refused.length > 0) notes.push(`${plural(refused.length, "file")} cannot be a task: ${refused.map((r) => r.file).join(", ")}.`);
@@ -296,7 +299,8 @@ async function start() {
   try {
     await loadTasks();
   } catch (problem) {
-    at("list-note").textContent = problem.message;
+    tasks = [];
+    trouble = problem.message;
   }
   await showTask();
 }

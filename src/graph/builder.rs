@@ -293,8 +293,23 @@ impl Graph {
         self.same_dtype(op, &[x], shape)
     }
 
-    /// x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019; T5's layer norm).
+    /// y = x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019; T5's layer norm).
     pub fn rms_norm(&mut self, x: Value, scale: Value, epsilon: f32) -> Value {
+        self.add_rms_norm(x, None, scale, epsilon).1
+    }
+
+    /// x plus `added` if given, and the [`rms_norm`](Self::rms_norm) of that.
+    pub fn add_rms_norm(
+        &mut self,
+        x: Value,
+        added: Option<Value>,
+        scale: Value,
+        epsilon: f32,
+    ) -> (Value, Value) {
+        if self.kernels().are_fused() {
+            return self.fused_rms_norm(x, added, scale, epsilon);
+        }
+        let x = added.map_or(x, |added| self.add(x, added));
         let shape = self.shape(x).to_vec();
         let mut inverse = shape.clone();
         *inverse.last_mut().expect("a normalised value has an axis") = Dim::Fixed(1);
@@ -302,7 +317,7 @@ impl Graph {
         let [y, inverse] = self.node(Op::RmsNorm { epsilon }, &[x, scale], dtype, [shape, inverse]);
         // 1 / rms is a statistic
         self.values[inverse.0].dtype = DType::F32;
-        y
+        (x, y)
     }
 }
 
@@ -374,6 +389,7 @@ impl Graph {
         shape[axis] = xs[1..].iter().fold(shape[axis], |sum, &x| match (sum, self.shape(x)[axis]) {
             (Dim::Fixed(a), Dim::Fixed(b)) => Dim::Fixed(a + b),
             (Dim::Named(a), Dim::Named(b)) => Dim::Sum(a, b),
+            (Dim::Multiple(n, a), Dim::Multiple(m, b)) if a == b => Dim::Multiple(n + m, a),
             (a, b) => panic!("sizes {a} and {b} cannot be joined"),
         });
         self.same_dtype(Op::Concat { axis }, xs, shape)

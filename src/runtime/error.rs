@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CudaProblem, Device, LibraryNotFound};
+use super::{CudaProblem, Device, LibraryNotFound, Precision};
 
 /// Why ONNX Runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,17 @@ pub enum RuntimeError {
         device: Device,
         /// Why not.
         problem: CudaProblem,
+    },
+    /// The device does not compute in the precision that was asked for.
+    #[error(
+        "--precision {precision} cannot be had on {device}, which computes in f32; leave --precision out, or compute on \
+         a GPU (--device cuda)"
+    )]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// The device.
+        device: Device,
     },
     /// One of several devices failed.
     #[error("{device}: {source}")]

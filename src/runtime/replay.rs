@@ -130,7 +130,7 @@ fn plain(
     outputs: &[String],
     inputs: &[(&str, Input<'_>)],
 ) -> Result<Outputs, RuntimeError> {
-    let values = host_values(inputs)?;
+    let values = host_values(session, inputs)?;
     let _beside_others = gpu::beside_others();
     let mut results = session.run_with_options(values, &number.0)?;
     take_all(outputs, |name| results.remove(name))
@@ -205,7 +205,7 @@ impl Captured {
             match from {
                 Input::F32(_, x) => gpu.copy_in(to.place, x)?,
                 Input::I64(_, x) => gpu.copy_in(to.place, x)?,
-                Input::Kept(_) => unreachable!("kept inputs are not captured"),
+                Input::Empty(_) | Input::Kept(_) => unreachable!("such inputs are not captured"),
             }
         }
         gpu.wait()?;

@@ -155,6 +155,14 @@ struct SourceText {
     prompt: Value,
 }
 
+/// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
+/// product; fused ones with the next norm, which reads both anyway.
+#[derive(Clone, Copy)]
+struct Stream {
+    x: Value,
+    added: Option<Value>,
+}
+
 /// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
 /// a 2-D product with a weight reads it in place.
 struct Forward<'a> {
@@ -209,13 +217,13 @@ impl<'a> Forward<'a> {
         } else {
             (self.graph.add(position, hidden_keys), None)
         };
-        let mut x = embedded;
+        let mut stream = Stream { x: embedded, added: None };
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
-            (x, _) = self.self_attention(x, LENGTH, bias, &at(0), None);
-            x = self.feed_forward(x, &at(1));
+            self.self_attention(&mut stream, LENGTH, bias, &at(0), None);
+            self.feed_forward(&mut stream, &at(1));
         }
-        self.norm(x, "encoder.final_layer_norm.weight")
+        self.norm(&mut stream, "encoder.final_layer_norm.weight")
     }
 
     /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
@@ -233,18 +241,16 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
-        let mut x = self.graph.reshape(x, &flat);
+        let mut stream = Stream { x: self.graph.reshape(x, &flat), added: None };
         let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             let past = cache.map(|cache| cache[block]);
-            let keys_and_values;
-            (x, keys_and_values) = self.self_attention(x, TARGET, (bias, None), &at(0), past);
-            present.extend(keys_and_values);
-            x = self.cross_attention(x, hidden, hidden_keys, &at(1));
-            x = self.feed_forward(x, &at(2));
+            present.extend(self.self_attention(&mut stream, TARGET, (bias, None), &at(0), past));
+            self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+            self.feed_forward(&mut stream, &at(2));
         }
-        let x = self.norm(x, "decoder.final_layer_norm.weight");
+        let x = self.norm(&mut stream, "decoder.final_layer_norm.weight");
         if !self.config.scale_decoder_outputs {
             return (x, present);
         }
@@ -312,15 +318,27 @@ impl<'a> Forward<'a> {
 
     // --- layers ---
 
-    fn norm(&mut self, x: Value, weight: &str) -> Value {
+    fn norm(&mut self, stream: &mut Stream, weight: &str) -> Value {
         let scale = self.graph.weight(weight, &[self.config.d_model]);
-        self.graph.rms_norm(x, scale, self.config.layer_norm_epsilon)
+        let epsilon = self.config.layer_norm_epsilon;
+        let (x, y) = self.graph.add_rms_norm(stream.x, stream.added, scale, epsilon);
+        *stream = Stream { x, added: None };
+        y
+    }
+
+    /// Adds a projection, y weight', to the stream.
+    fn add_projected(&mut self, stream: &mut Stream, y: Value, weight: Value) {
+        if self.graph.kernels().are_fused() {
+            stream.added = Some(self.graph.gemm(y, weight, true, None));
+        } else {
+            stream.x = self.graph.gemm(y, weight, true, Some(stream.x));
+        }
     }
 
     /// x + wo(f(norm(x))).
-    fn feed_forward(&mut self, x: Value, at: &str) -> Value {
+    fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let g = &mut self.graph;
         let mut weight = |name: &str| g.weight(&format!("{at}.DenseReluDense.{name}.weight"), &[f, d]);
         let inner = match self.config.activation {
@@ -335,21 +353,22 @@ impl<'a> Forward<'a> {
             }
         };
         let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
-        g.gemm(inner, wo, true, Some(x))
+        self.add_projected(stream, inner, wo);
     }
 
     /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
-    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it all.
+    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it
+    /// all.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
-        x: Value,
+        stream: &mut Stream,
         positions: Dim,
         bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
-    ) -> (Value, Option<[Value; 2]>) {
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+    ) -> Option<[Value; 2]> {
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
         if past.is_none() && self.graph.kernels() == Kernels::FusedAttention {
             let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
@@ -358,7 +377,9 @@ impl<'a> Forward<'a> {
             let weight = g.concat(&weights, 0);
             let qkv = g.gemm(h, weight, true, None);
             let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
-            return (self.add_projected(mixed, x, &o), None);
+            let o = g.weight(&o, &[d, inner]);
+            self.add_projected(stream, mixed, o);
+            return None;
         }
         let [q, k, v] = [q, k, v].map(|weight| self.heads(h, positions, &weight));
         let g = &mut self.graph;
@@ -369,15 +390,16 @@ impl<'a> Forward<'a> {
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
-        (self.merge(mixed, positions, x, &o), Some([k, v]))
+        self.merge(stream, mixed, positions, &o);
+        Some([k, v])
     }
 
     /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder
     /// output and W_v after the softmax, the encoder's keys and values are never computed. Exact by
     /// associativity, and cheaper while there are fewer decoder positions than `d_kv`.
-    fn cross_attention(&mut self, x: Value, hidden: Value, hidden_keys: Value, at: &str) -> Value {
+    fn cross_attention(&mut self, stream: &mut Stream, hidden: Value, hidden_keys: Value, at: &str) {
         let (heads, d_kv, d) = (self.config.num_heads, self.config.d_kv, self.config.d_model);
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let q = self.heads(h, TARGET, &format!("{at}.EncDecAttention.q.weight"));
         let g = &mut self.graph;
         let [w_k, w_v] = ["k", "v"]
@@ -392,7 +414,7 @@ impl<'a> Forward<'a> {
         let mixed = g.matmul(p, false, hidden, false);
         let mixed = g.reshape(mixed, &unstack);
         let mixed = g.matmul(mixed, false, w_v, true);
-        self.merge(mixed, TARGET, x, &format!("{at}.EncDecAttention.o.weight"))
+        self.merge(stream, mixed, TARGET, &format!("{at}.EncDecAttention.o.weight"));
     }
 
     /// Projects flat hidden states and splits them into heads, `[batch, heads, positions, d_kv]`.
@@ -405,22 +427,16 @@ impl<'a> Forward<'a> {
         g.transpose(y, &[0, 2, 1, 3])
     }
 
-    /// Joins heads, projects them and adds the residual.
-    fn merge(&mut self, mixed: Value, positions: Dim, residual: Value, weight: &str) -> Value {
+    /// Joins heads, and adds their projection to the stream.
+    fn merge(&mut self, stream: &mut Stream, mixed: Value, positions: Dim, weight: &str) {
         let inner = self.config.num_heads * self.config.d_kv;
         let g = &mut self.graph;
-        let flat = g.shape(residual)[0];
+        let flat = g.shape(stream.x)[0];
         debug_assert!(matches!((flat, positions), (Dim::Product(_, a), Dim::Named(b)) if a == b));
         let y = g.transpose(mixed, &[0, 2, 1, 3]);
         let y = g.reshape(y, &[flat, inner.into()]);
-        self.add_projected(y, residual, weight)
-    }
-
-    /// The residual plus the projection of joined heads.
-    fn add_projected(&mut self, y: Value, residual: Value, weight: &str) -> Value {
-        let inner = self.config.num_heads * self.config.d_kv;
-        let w = self.graph.weight(weight, &[self.config.d_model, inner]);
-        self.graph.gemm(y, w, true, Some(residual))
+        let w = g.weight(weight, &[self.config.d_model, inner]);
+        self.add_projected(stream, y, w);
     }
 
     // --- biases ---

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use xprompt::engine::base;
 use xprompt::prompt::Base;
-use xprompt::runtime::{Device, DeviceChoice, Model, Runtime, RuntimeError};
+use xprompt::runtime::{Device, DeviceChoice, Model, Precision, Runtime, RuntimeError};
 use xprompt::t5::{Checkpoint, CheckpointError};
 use xprompt::task::{Tokenizer, TokenizerError};
 
@@ -37,6 +37,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// What to compute in; none: what is usual on the device.
+    pub precision: Option<Precision>,
     /// Bytes that a run may take for activations on a device; none: planned from what is free.
     pub memory: Option<usize>,
 }
@@ -74,7 +76,8 @@ impl Setup {
         let base = base(&checkpoint, &tokenizer);
         let runtime = Runtime::start(options.library.as_deref(), options.threads)?;
         let chosen = options.device.find(&runtime)?;
-        let model = Model::new(checkpoint, runtime).on(chosen.devices[0]);
+        let precision = Precision::choose(options.precision, chosen.devices[0])?;
+        let model = Model::new(checkpoint, runtime).on(chosen.devices[0]).in_precision(precision);
         let plan = Plan::new(chosen.devices[0], options.memory);
         let setup = Self {
             model,
@@ -88,13 +91,16 @@ impl Setup {
         Ok(setup.over(&chosen.devices))
     }
 
-    /// The same over other devices; the processor may be named several times, to try what several devices do.
+    /// The same over other devices, in the same precision; the processor may be named several times, to try what several
+    /// devices do.
     ///
     /// # Panics
     /// If no device is named.
     #[must_use]
     pub fn over(self, devices: &[Device]) -> Self {
-        let lanes: Vec<Model> = devices.iter().map(|&device| self.model.clone().on(device)).collect();
+        let precision = self.model.precision();
+        let on = |&device: &Device| self.model.clone().on(device).in_precision(precision);
+        let lanes: Vec<Model> = devices.iter().map(on).collect();
         Self { model: lanes[0].clone(), plan: self.plan.over(lanes.len()), lanes, ..self }
     }
 
@@ -102,7 +108,8 @@ impl Setup {
     #[must_use]
     pub fn device(&self) -> String {
         let names: Vec<String> = self.lanes.iter().map(|model| model.device().to_string()).collect();
-        format!("{}, {} threads", names.join(","), self.model.runtime().threads())
+        let names = names.join(",");
+        format!("{names} in {}, {} threads", self.model.precision(), self.model.runtime().threads())
     }
 
     /// A tuner of prompts for the model.

@@ -175,11 +175,12 @@ impl Generation {
 
     /// The relative position of each row's next token to the positions of the cache and to itself, as buckets.
     pub(super) fn bias(&self, buckets: Buckets) -> Vec<i64> {
-        let steps = |back: usize| buckets.of(-(back as i64), Direction::Backward) as i64;
+        let of_step = |back: usize| buckets.of(-(back as i64), Direction::Backward) as i64;
+        let steps: Vec<i64> = (0..=self.past).rev().map(of_step).collect();
         let hidden = buckets.count() as i64;
         let of_row = |row: &Row| {
-            let age = row.age;
-            (0..=self.past).rev().map(move |back| if back <= age { steps(back) } else { hidden })
+            let before = self.past - row.age;
+            std::iter::repeat_n(hidden, before).chain(steps[before..].iter().copied())
         };
         self.rows.iter().flat_map(of_row).collect()
     }

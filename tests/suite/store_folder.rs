@@ -50,6 +50,11 @@ async fn a_folder_that_takes_no_history_is_served_all_the_same() {
     let got = put(&server, "/tasks/t", &[], &two).await;
     assert_eq!((got.status, &got.body["code"]), (503, &json!("store_unavailable")), "{}", got.body);
     assert_eq!(server.version("t").unwrap(), v1);
+    let if_match = format!("\"{v1}\"");
+    let got = call(&server, Method::DELETE, "/tasks/t", &[("if-match", &if_match)], vec![]).await;
+    assert_eq!(got.status, 503, "a condition cannot be kept without the lock: {}", got.body);
+    assert_eq!(call(&server, Method::DELETE, "/tasks/t", &[], vec![]).await.status, 204);
+    assert!(server.version("t").is_none() && !server.path("t").exists());
     std::fs::write(server.path("t"), &two).unwrap();
     eventually("a file by hand is served", || server.version("t").as_ref() == Some(&v2)).await;
     assert_eq!(server.predict("t", json!({"input": "x"})).await.0, 200);

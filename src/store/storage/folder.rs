@@ -48,8 +48,8 @@ impl FolderStorage {
         Ok(file)
     }
 
-    /// Whether a condition holds now; it does until the lock ends.
-    fn check(&self, key: &str, condition: &Condition, _lock: &File) -> Result<(), StorageError> {
+    /// Whether a condition holds; within the lock it goes on to.
+    fn check(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
         if *condition == Condition::Any || condition.holds(self.tag_of(key)?.as_ref()) {
             return Ok(());
         }
@@ -124,7 +124,7 @@ impl Storage for FolderStorage {
         let path = self.path(key);
         let failed = |error: io::Error| unavailable(&path, &error);
         let lock = self.lock().map_err(failed)?;
-        self.check(key, condition, &lock)?;
+        self.check(key, condition)?;
         let written = replace_atomically(&path, bytes).map_err(failed)?;
         drop(lock);
         Ok(tag(&written))
@@ -132,13 +132,12 @@ impl Storage for FolderStorage {
 
     fn remove(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
         let path = self.path(key);
-        let lock = match self.lock() {
-            Ok(lock) => lock,
-            // without the folder there is nothing to remove
-            Err(error) if is_absent(&error) && !matches!(condition, Condition::Is(_)) => return Ok(()),
-            Err(error) => return Err(unavailable(&path, &error)),
-        };
-        self.check(key, condition, &lock)?;
+        let lock = self.lock();
+        // without a condition a folder that takes no lock may be cleared all the same
+        if *condition != Condition::Any {
+            lock.as_ref().map_err(|error| unavailable(&path, error))?;
+            self.check(key, condition)?;
+        }
         let removed = std::fs::remove_file(&path).and_then(|()| match path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),

@@ -140,6 +140,7 @@ async fn what_changes_get(probe: &mut Probe) {
                 row(UPLOAD, 200).bytes(one.clone()),
                 row(UPLOAD, 200).bytes(two.clone()),
                 row(UPLOAD, 400).of(NO_TEXT).bytes(one.clone()),
+                row(UPLOAD, 404).of("nothing").query("?activate=false").bytes(one.clone()),
                 row(UPLOAD, 412).header("if-match", "\"0\"").bytes(one.clone()),
                 row(UPLOAD, 413).bytes(vec![0; (16 << 20) + 1]),
                 row(UPLOAD, 422).bytes("no prompt"),

@@ -98,7 +98,11 @@ def tables(lines) -> str:
     by_key: dict[tuple, list[dict]] = defaultdict(list)
     floors: dict[tuple, float] = {}
     rates: dict[tuple, float] = {}
+    others: dict[str, list[dict]] = {bench: [] for bench in OTHERS}
     for line in lines:
+        if line["bench"] in others:
+            others[line["bench"]].append(line)
+            continue
         if line["by"] == "floor":
             at = (line["bench"], line["shape"], line["batch"])
             floors[at], rates[at] = line["median_ms"], line["tflops"]
@@ -113,6 +117,9 @@ def tables(lines) -> str:
         of_bench = [(key, line) for key, line in found if family(key[0]) == bench]
         if of_bench:
             parts.append(f"### {title}\n\n{table(bench, of_bench, floors)}")
+    for bench, (title, make) in OTHERS.items():
+        if others[bench]:
+            parts.append(f"### {title}\n\n{make(others[bench])}")
     if floors:
         parts.append(f"### The matrix products alone\n\n{floor_table(floors, rates)}")
     return "\n\n".join(parts)
@@ -178,6 +185,60 @@ def floor_table(floors: dict[tuple, float], rates: dict[tuple, float]) -> str:
         at = (graph, shape, batch)
         rows.append(f"| {shape} | {batch} | {graph} | {floors[at]:.2f} | {rates[at]:.0f} |")
     return "\n".join(rows)
+
+
+def memory_table(lines: list[dict]) -> str:
+    rows = [
+        "| shape | precision | weights | the weights alone, MiB | scoring loaded | and generation | and tuning | and losses |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for line in lines:
+        start = f"| {line['shape']} | {line['precision']} | {'shared' if line['shared'] else 'a copy for each session'} |"
+        steps = [line.get(f"{step}_mib") for step in ("weights", "scoring", "generation", "tuning", "losses")]
+        cells = " | ".join("" if step is None else f"{step:,}" for step in steps)
+        rows.append(f"{start} {cells} |" + ("" if line["status"] == "ok" else f" {said(line)}"))
+    return "\n".join(rows)
+
+
+def accuracy_table(lines: list[dict]) -> str:
+    rows = [
+        "| prompt | rows | precision | metric | answers as in f32 | probabilities apart: mean | nine of ten rows below | at most |",
+        "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for line in lines:
+        start = f"| {line['prompt']} | {line.get('rows', '')} | {line['precision']} |"
+        if line["status"] != "ok":
+            rows.append(f"{start} {said(line)} | | | | |")
+            continue
+        metric, value = next(iter(line["metrics"].items()))
+        same = f"{line['same']} ({100 * line['same'] / max(1, line['rows']):.2f} %)"
+        apart = [line[key] for key in ("mean_difference", "ninth_tenth", "largest_difference")]
+        cells = " | ".join("" if x is None else f"{x:.1e}" for x in apart)
+        rows.append(f"{start} {metric} {100 * value:.2f} % | {same} | {cells} |")
+    return "\n".join(rows)
+
+
+def search_table(lines: list[dict]) -> str:
+    rows = ["| tasks | where | seconds | the parts' | tuned and XPrompt on test |", "| --- | --- | ---: | --- | --- |"]
+    for line in lines:
+        start = f"| {', '.join(line['tasks'])} | {line.get('on', line['device'])} |"
+        if line["status"] != "ok":
+            rows.append(f"{start} {said(line)} | | |")
+            continue
+        parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in line["parts"].items())
+        test = ", ".join(
+            f"{task} {' and '.join(f'{100 * value:.1f} %' for value in values.values())}"
+            for task, values in line["test"].items()
+        )
+        rows.append(f"{start} {line['seconds']:.0f} | {parts} | {test} |")
+    return "\n".join(rows)
+
+
+OTHERS = {
+    "memory": ("One process that scores, generates and tunes", memory_table),
+    "search": ("The whole method, on a GPU and on a CPU", search_table),
+    "accuracy": ("Precisions against f32 on real rows", accuracy_table),
+}
 
 
 if __name__ == "__main__":

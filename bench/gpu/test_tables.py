@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import floor_counts
+import search
 import tables
 
 
@@ -55,6 +56,17 @@ class Tables(unittest.TestCase):
         (row,) = [row for row in self.rows(LINES) if "over budget" in row]
         self.assertIn("not done in 180 s", row)
 
+    def test_memory_and_accuracy_have_tables_of_their_own(self):
+        lines = [
+            {"bench": "memory", "by": "xprompt", "shape": "large", "precision": "bf16", "status": "ok", "shared": True, "weights_mib": 1500, "scoring_mib": 2000, "generation_mib": 2300, "tuning_mib": 6000, "losses_mib": 6001},
+            {"bench": "accuracy", "by": "xprompt", "prompt": "p", "precision": "bf16", "status": "ok", "rows": 200, "same": 199, "metrics": {"accuracy": 0.75}, "mean_difference": 0.001, "ninth_tenth": 0.002, "largest_difference": 0.03},
+            {"bench": "accuracy", "by": "xprompt", "prompt": "q", "precision": "bf16", "status": "failed", "reason": "no card"},
+        ]
+        rows = self.rows(lines)
+        self.assertIn(["large", "bf16", "shared", "1,500", "2,000", "2,300", "6,000", "6,001"], rows)
+        self.assertIn(["p", "200", "bf16", "accuracy 75.00 %", "199 (99.50 %)", "1.0e-03", "2.0e-03", "3.0e-02"], rows)
+        self.assertTrue(any("no card" in row for row in rows))
+
     def test_a_page_keeps_what_stands_around_its_tables(self):
         with tempfile.TemporaryDirectory() as folder:
             lines, page = Path(folder) / "lines.jsonl", Path(folder) / "page.md"
@@ -69,6 +81,37 @@ class Tables(unittest.TestCase):
             page.write_text("no marks")
             with mock.patch("sys.argv", ["tables.py", str(lines), "--into", str(page)]):
                 self.assertEqual(tables.main(), 1)
+
+
+class Search(unittest.TestCase):
+    def test_a_shortened_task_keeps_all_but_controls_steps_and_place_of_its_data(self):
+        task = """[data]
+train = "data/x.jsonl"
+[tuning]
+batch_size = 8
+max_steps = 6000
+evaluate_every = 100
+[pruning]
+importance_rows = 1024
+[controls]
+masking = true
+[rewinding]
+max_steps = 900
+evaluate_every = 100
+"""
+        short = """[data]
+train = "/elsewhere/x.jsonl"
+[tuning]
+batch_size = 8
+max_steps = 150
+evaluate_every = 75
+[pruning]
+importance_rows = 256
+[rewinding]
+max_steps = 90
+evaluate_every = 30
+"""
+        self.assertEqual(search.shortened(task, Path("/elsewhere"), 150), short)
 
 
 class Counts(unittest.TestCase):

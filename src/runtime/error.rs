@@ -46,6 +46,23 @@ pub enum RuntimeError {
         /// The device.
         device: Device,
     },
+    /// A GPU does not hold the model.
+    #[error(
+        "{device}: the model in {precision} needs {needed} MiB, and {free} of {total} MiB are free; see with nvidia-smi \
+         what else runs there, compute in --precision bf16 (half of f32 and tf32), or on another device"
+    )]
+    TooLarge {
+        /// The GPU.
+        device: Device,
+        /// What the model was to compute in.
+        precision: Precision,
+        /// MiB that the weights take as often as they are held, and what CUDA takes.
+        needed: usize,
+        /// MiB that are free.
+        free: usize,
+        /// MiB that the GPU has.
+        total: usize,
+    },
     /// One of several devices failed.
     #[error("{device}: {source}")]
     On {
@@ -57,9 +74,6 @@ pub enum RuntimeError {
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),
-    /// CUDA's driver failed.
-    #[error("CUDA's driver says {0:?}")]
-    Driver(#[from] cudarc::driver::DriverError),
     /// The runtime returned something else than the graph says: a mistake of this program.
     #[error("output {0} is missing or of another type")]
     Output(String),

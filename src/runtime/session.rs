@@ -1,10 +1,13 @@
 //! A session: one loaded graph.
 
+use std::sync::Arc;
+
 use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::replay::Replays;
+use super::resident::Resident;
 use super::{Device, RuntimeError, gpu};
 
 /// A tensor that goes into a run.
@@ -37,6 +40,8 @@ pub struct Session {
     host: MemoryInfo<'static>,
     on_gpu: bool,
     replays: Option<Replays>,
+    /// What the graph's weights lie in, if it is shared; freed after the graph.
+    _weights: Option<Arc<Resident>>,
 }
 
 // === impl Input ===
@@ -89,11 +94,13 @@ impl Output {
 // === impl Session ===
 
 impl Session {
-    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it.
+    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it. `weights` is what its
+    /// weights lie in, if they are shared.
     pub(super) fn new(
         inner: ort::session::Session,
         device: Device,
         replay: bool,
+        weights: Option<Arc<Resident>>,
     ) -> Result<Self, RuntimeError> {
         let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect();
         Ok(Self {
@@ -103,6 +110,7 @@ impl Session {
             host: Device::Cpu.memory()?,
             on_gpu: device != Device::Cpu,
             replays: if replay { Replays::on(device)? } else { None },
+            _weights: weights,
             inner,
         })
     }

@@ -78,17 +78,17 @@ impl Setup {
         let chosen = options.device.find(&runtime)?;
         let precision = Precision::choose(options.precision, chosen.devices[0])?;
         let model = Model::new(checkpoint, runtime).on(chosen.devices[0]).in_precision(precision);
-        let plan = Plan::new(chosen.devices[0], options.memory);
-        let setup = Self {
+        let lanes = on_each(&model, &chosen.devices);
+        let plan = Plan::of(&lanes, options.memory)?;
+        Ok(Self {
             model,
-            lanes: Vec::new(),
+            lanes,
             device_reason: chosen.reason,
             tokenizer,
             base,
             plan,
             plan_is_given: options.memory.is_some(),
-        };
-        Ok(setup.over(&chosen.devices))
+        })
     }
 
     /// The same over other devices, in the same precision; the processor may be named several times, to try what several
@@ -98,9 +98,7 @@ impl Setup {
     /// If no device is named.
     #[must_use]
     pub fn over(self, devices: &[Device]) -> Self {
-        let precision = self.model.precision();
-        let on = |&device: &Device| self.model.clone().on(device).in_precision(precision);
-        let lanes: Vec<Model> = devices.iter().map(on).collect();
+        let lanes = on_each(&self.model, devices);
         Self { model: lanes[0].clone(), plan: self.plan.over(lanes.len()), lanes, ..self }
     }
 
@@ -123,4 +121,10 @@ impl Setup {
     pub fn evaluator(&self) -> Evaluator<'_> {
         Evaluator::new(&self.lanes, &self.tokenizer, self.plan)
     }
+}
+
+/// A model on each of the devices, in its precision.
+fn on_each(model: &Model, devices: &[Device]) -> Vec<Model> {
+    let precision = model.precision();
+    devices.iter().map(|&device| model.clone().on(device).in_precision(precision)).collect()
 }

@@ -36,7 +36,8 @@ pub(super) struct ModelOptions {
     /// are f32 in any case.
     #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION")]
     precision: Option<Precision>,
-    /// Memory for activations in MiB; by default half of what is free, on a GPU 16384. Runs are cut to fit.
+    /// Memory for activations in MiB; by default half of what is free, on a GPU three quarters of what is free beside the
+    /// weights. Runs are cut to fit.
     #[arg(long, env = "XPROMPT_MEMORY", value_name = "MIB")]
     memory: Option<usize>,
 }

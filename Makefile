@@ -42,11 +42,15 @@ baseline: ## TF-IDF with logistic regression on the demo's data
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/tweets
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/bbc
 
-page: setup ## Uses the web page in headless Chromium (Debian packages chromium, chromium-driver)
+page: setup .cache/page/installed ## Uses the web page in headless Chromium, which it installs (Debian's packages)
+	scripts/browser.sh
 	cargo build --locked --bin xprompt-server
-	$(PYTHON) -m venv .cache/page
-	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement tests/page/requirements.txt
 	.cache/page/bin/python tests/page/page.py
+
+.cache/page/installed: tests/page/requirements.txt
+	$(PYTHON) -m venv --clear .cache/page
+	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data

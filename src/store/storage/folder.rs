@@ -11,7 +11,7 @@ use crate::prompt::replace_atomically;
 /// A file written so short a time ago may be written again without another tag.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Held while a condition is checked and the file renamed, so that two servers on a folder do not overwrite each
+/// Held while a condition is checked and the file renamed or removed, so that two servers on a folder do not overwrite each
 /// other's change. A file that is copied in by hand asks for no lock.
 const LOCK: &str = ".xprompt/lock";
 
@@ -46,6 +46,14 @@ impl FolderStorage {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         file.lock()?;
         Ok(file)
+    }
+
+    /// Whether a condition holds; within the lock it goes on to.
+    fn check(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
+        if *condition == Condition::Any || condition.holds(self.tag_of(key)?.as_ref()) {
+            return Ok(());
+        }
+        Err(StorageError::Changed { key: key.to_owned() })
     }
 
     fn tag_of(&self, key: &str) -> Result<Option<Tag>, StorageError> {
@@ -116,25 +124,25 @@ impl Storage for FolderStorage {
         let path = self.path(key);
         let failed = |error: io::Error| unavailable(&path, &error);
         let lock = self.lock().map_err(failed)?;
-        let holds = match condition {
-            Condition::Any => true,
-            Condition::Absent => self.tag_of(key)?.is_none(),
-            Condition::Is(tag) => self.tag_of(key)?.as_ref() == Some(tag),
-        };
-        if !holds {
-            return Err(StorageError::Changed { key: key.to_owned() });
-        }
+        self.check(key, condition)?;
         let written = replace_atomically(&path, bytes).map_err(failed)?;
         drop(lock);
         Ok(tag(&written))
     }
 
-    fn remove(&self, key: &str) -> Result<(), StorageError> {
+    fn remove(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
         let path = self.path(key);
+        let lock = self.lock();
+        // without a condition a folder that takes no lock may be cleared all the same
+        if *condition != Condition::Any {
+            lock.as_ref().map_err(|error| unavailable(&path, error))?;
+            self.check(key, condition)?;
+        }
         let removed = std::fs::remove_file(&path).and_then(|()| match path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),
         });
+        drop(lock);
         match removed {
             Err(error) if !is_absent(&error) => Err(unavailable(&path, &error)),
             _ => Ok(()),
@@ -202,8 +210,23 @@ mod tests {
         ));
         assert_eq!(storage.read("a/b", 2), Ok(Object { bytes: b"22".to_vec(), tag: second }));
         assert!(matches!(storage.read("a/b", 1), Err(StorageError::TooLarge { bytes: 2, limit: 1, .. })));
-        storage.remove("a/b").unwrap();
-        storage.remove("a/b").unwrap();
+    }
+
+    #[test]
+    fn a_removal_happens_only_where_its_condition_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let first = storage.write("a/b", b"1", &Condition::Absent).unwrap();
+        let second = storage.write("a/b", b"22", &Condition::Any).unwrap();
+        for condition in [Condition::Is(first), Condition::Absent] {
+            let refused = storage.remove("a/b", &condition);
+            assert!(matches!(refused, Err(StorageError::Changed { .. })), "{refused:?}");
+        }
+        assert_eq!(storage.read("a/b", 2), Ok(Object { bytes: b"22".to_vec(), tag: second.clone() }));
+        storage.remove("a/b", &Condition::Is(second.clone())).unwrap();
         assert!(storage.read("a/b", 2).unwrap_err().is_missing());
+        assert!(matches!(storage.remove("a/b", &Condition::Is(second)), Err(StorageError::Changed { .. })));
+        storage.remove("a/b", &Condition::Any).unwrap();
+        FolderStorage::new(folder.path().join("nowhere")).remove("a/b", &Condition::Any).unwrap();
     }
 }

@@ -25,6 +25,14 @@ from server import ROOT
 # name: seconds where it is about time, rounds where it is about repetitions
 TRIALS = {
     "overload": {"seconds": 60},
+    "slow": {"rounds": 60},
+    "leaving": {"rounds": 400},
+    "outage": {"rounds": 20},
+    "bucket": {"rounds": 30},
+    "corrupt": {"rounds": 300},
+    "swaps": {"rounds": 2000},
+    "restart": {"rounds": 20},
+    "killed": {"rounds": 100},
     "soak": {"seconds": 3600},
 }
 

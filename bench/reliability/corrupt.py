@@ -196,6 +196,9 @@ async def special_files(client, path: Path, version: str, good: bytes, folder: P
         answer = await client.predict(TASK, {"input": "does the last good version answer?"})
         answers = answer.status == 200 and answer.json()["version"] == version
         results[kind] = "not seen within 10 s" if seen is None else "refused" if answers else str(answer.status)
+        # an upload replaces what is no prompt, and at least does not wait for it
+        if (changed := (await client.call("PUT", f"/tasks/{TASK}", good)).status) not in (200, 503):
+            results[kind] += f", and an upload over it got {changed}"
         put(folder, TASK, good)
         if await until(lambda: is_good(client, version), 10) is None:
             results[kind] += ", and the good file was not taken after it"

@@ -15,7 +15,7 @@ from prompts import TEXTS, put, sentiment, topics, version_of
 from server import Server
 
 SAMPLE_EVERY = 10.0
-# what is filled once (buffers, histories, pools) is full by then
+# histories and pools are full by then; buffers are filled on purpose before
 WARM_UP = 600.0
 
 SHARES = {
@@ -50,6 +50,9 @@ async def run(args) -> tuple[dict, list[str]]:
 async def soak(server: Server, client: Client, args) -> tuple[dict, list[str]]:
     random.seed(args.seed)
     mix = Mix(client)
+    await mix.fill()
+    await asyncio.sleep(1)
+    client.close()
     kinds = random.Random(args.seed).choices(list(SHARES), SHARES.values(), k=1 << 16)
     samples: list[tuple[float, dict, int]] = []
     sampling = asyncio.ensure_future(sample(server, samples, args.folder / "samples.csv"))
@@ -99,6 +102,17 @@ class Mix:
         self.first_wrong = ""
         base = sentiment()
         self.files = [base.scaled(1 - 0.02 * i).to_bytes() for i in range(8)]
+
+    async def fill(self) -> None:
+        """The largest batches of each kind: buffers have the size of the largest that was seen, and stay so."""
+        longest = "coffee in the sun and the train is late again " * 12
+        labels = [self.client.predict("topics", {"input": longest, "truncate": True}) for _ in range(160)]
+        texts = [self.client.predict("story", {"input": longest, "truncate": True}) for _ in range(96)]
+        beams = {"input": longest, "truncate": True, "num_beams": 16, "max_new_tokens": 12}
+        searches = [self.client.predict("story", beams) for _ in range(12)]
+        for calls in (labels, texts, searches):
+            answers = await asyncio.gather(*calls)
+            assert all(answer.status == 200 for answer in answers), "the largest batches are answered"
 
     async def call(self, kind: str) -> None:
         self.kinds[kind] += 1

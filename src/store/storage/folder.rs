@@ -106,7 +106,12 @@ impl Storage for FolderStorage {
 
     fn read(&self, key: &str, limit: u64) -> Result<Object, StorageError> {
         let io = |error: io::Error| self.error(key, &error);
-        let file = File::open(self.path(key)).map_err(io)?;
+        let path = self.path(key);
+        // opening a pipe would wait for its writer
+        if !std::fs::metadata(&path).map_err(io)?.is_file() {
+            return Err(StorageError::Irregular { key: key.to_owned() });
+        }
+        let file = File::open(path).map_err(io)?;
         let tag = tag(&file.metadata().map_err(io)?);
         let mut bytes = Vec::new();
         // one byte more than allowed tells a file that is too large, even if it grows meanwhile
@@ -198,6 +203,19 @@ mod tests {
         assert!(listed[0].tag.is_ok() && listed[1].tag.is_err());
         assert_eq!(storage.list("nowhere", ".json"), Ok(Vec::new()));
         assert!(FolderStorage::new(folder.path().join("nowhere")).list("", ".json").unwrap_err().is_outage());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for_and_may_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        let irregular = StorageError::Irregular { key: "pipe".into() };
+        assert_eq!(storage.read("pipe", 9), Err(irregular));
+        storage.write("pipe", b"1", &Condition::Any).unwrap();
+        assert_eq!(storage.read("pipe", 9).unwrap().bytes, b"1");
     }
 
     #[test]

@@ -27,6 +27,7 @@ TRIALS = {
     "overload": {"seconds": 60},
     "slow": {"rounds": 60},
     "leaving": {"rounds": 400},
+    "hostile": {"rounds": 1000},
     "outage": {"rounds": 20},
     "bucket": {"rounds": 30},
     "corrupt": {"rounds": 300},

@@ -1,5 +1,6 @@
 //! The whole application on a model that takes a millisecond, asked without a connection.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl Application {
             max_prompts: 100,
             max_resident_bytes: usize::MAX,
             keep_versions: 3,
-            preload: Vec::new(),
+            preload: BTreeSet::new(),
         };
         let observer: Arc<dyn store::Observer> = Arc::clone(&metrics) as _;
         let storage = Arc::new(FolderStorage::new(folder.path()));

@@ -104,6 +104,11 @@ fn every_way_a_file_can_be_wrong_is_its_own_error_with_a_remedy() {
         ),
         ("no words", changed(|_, m| m["task"]["output"]["labels"][1]["words"] = json!(" ")), "empty words"),
         ("golden", changed(|_, m| m["golden"] = json!([{"input": "x", "scores": [1.0]}])), "1 scores for 2"),
+        (
+            "golden infinite",
+            changed(|_, m| m["golden"] = json!([{"input": "x", "scores": [0.5, 1e300]}])),
+            "golden example 0 has a score that is no finite number",
+        ),
         ("missing", changed(|t, _| drop(t.remove("values"))), "tensor values is missing"),
         ("missing mask", changed(|t, _| drop(t.remove("piece_mask"))), "tensor piece_mask is missing"),
         (

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CudaProblem, Device, LibraryNotFound};
+use super::{CudaProblem, Device, LibraryNotFound, Precision};
 
 /// Why ONNX Runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,34 @@ pub enum RuntimeError {
         device: Device,
         /// Why not.
         problem: CudaProblem,
+    },
+    /// The device does not compute in the precision that was asked for.
+    #[error(
+        "--precision {precision} cannot be had on {device}, which computes in f32; leave --precision out, or compute on \
+         a GPU (--device cuda)"
+    )]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// The device.
+        device: Device,
+    },
+    /// A GPU does not hold the model.
+    #[error(
+        "{device}: the model in {precision} needs {needed} MiB, and {free} of {total} MiB are free; see with nvidia-smi \
+         what else runs there, compute in --precision bf16 (half of f32 and tf32), or on another device"
+    )]
+    TooLarge {
+        /// The GPU.
+        device: Device,
+        /// What the model was to compute in.
+        precision: Precision,
+        /// MiB that the weights take as often as they are held, and what CUDA takes.
+        needed: usize,
+        /// MiB that are free.
+        free: usize,
+        /// MiB that the GPU has.
+        total: usize,
     },
     /// One of several devices failed.
     #[error("{device}: {source}")]

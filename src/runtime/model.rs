@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
-use super::{Device, Precision, Runtime, RuntimeError, Session, kernels, placement};
-use crate::graph::{Arithmetic, Graph, Kernels, WeightSource};
+use super::resident::Resident;
+use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
+use crate::graph::{Arithmetic, DType, Graph, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
+/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy, unless
+/// the model [shares its weights](Self::sharing_weights).
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -28,7 +30,15 @@ pub struct Model {
     /// Where sessions leave profiles, if they do.
     profiles: Option<PathBuf>,
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
+    shares_weights: bool,
+    resident: Arc<Mutex<Residents>>,
 }
+
+/// Large weights by the device that they lie on and the format that they have there.
+type Residents = HashMap<(Device, DType), Arc<Resident>>;
+
+/// Bytes of a GPU that anything else than weights and activations takes: CUDA's own, and what its libraries work in.
+const BESIDE_WEIGHTS: usize = 1 << 30;
 
 // === impl Model ===
 
@@ -43,6 +53,8 @@ impl Model {
             precision: Precision::F32,
             profiles: None,
             expanded: Arc::default(),
+            shares_weights: false,
+            resident: Arc::default(),
         }
     }
 
@@ -56,6 +68,18 @@ impl Model {
     #[must_use]
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same whose sessions read one copy of the large weights in the memory of each device.
+    #[must_use]
+    pub fn sharing_weights(self, shares: bool) -> Self {
+        Self { shares_weights: shares, ..self }
+    }
+
+    /// Whether all sessions on a device read one copy of the large weights.
+    #[must_use]
+    pub fn shares_weights(&self) -> bool {
+        self.shares_weights
     }
 
     /// In which format it computes.
@@ -100,7 +124,7 @@ impl Model {
     /// How graphs for the model's device compute.
     #[must_use]
     pub fn arithmetic(&self) -> Arithmetic {
-        self.precision.arithmetic(self.device)
+        self.precision.arithmetic(self.device, self.config())
     }
 
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
@@ -111,6 +135,20 @@ impl Model {
     /// # Errors
     /// If ONNX Runtime refuses the graph or memory is short.
     pub fn session(&self, graph: &Graph, sizes: &[(&str, usize)]) -> Result<Session, RuntimeError> {
+        self.load(graph, sizes, false)
+    }
+
+    /// The same for a graph that runs on the same shapes again and again: on a GPU, what the second such run launches is
+    /// captured, and later ones launch it as a whole. All of its outputs are f32.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn replayed_session(&self, graph: &Graph) -> Result<Session, RuntimeError> {
+        // a profile is of nodes, which a replay does not run
+        self.load(graph, &[], self.device != Device::Cpu && self.profiles.is_none())
+    }
+
+    fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
@@ -124,8 +162,8 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder, self.precision, self.runtime.library())?;
-        if graph.kernels() == Kernels::Fused {
+        builder = self.device.register(builder, self.precision, replay, self.runtime.library())?;
+        if graph.kernels().are_fused() {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }
         if let Some(folder) = &self.profiles {
@@ -136,7 +174,18 @@ impl Model {
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
-        let model = if self.checkpoint.is_f32() || self.device != Device::Cpu {
+        let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
+        let model = if let Some(resident) = &resident {
+            for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
+                builder = builder.with_initializer(name, resident.value(name, &shape)?).map_err(recover)?;
+            }
+            let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
+            graph.to_model(|name| match is_small(&shapes[name]) {
+                true if self.device == Device::Cpu => WeightSource::Inline(self.checkpoint.f32s(name)),
+                true => WeightSource::File(self.checkpoint.external(name)),
+                false => WeightSource::Session(self.checkpoint.external(name)),
+            })
+        } else if self.checkpoint.is_f32() || self.device != Device::Cpu {
             self.checkpoint.onnx(graph)
         } else {
             for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
@@ -151,7 +200,48 @@ impl Model {
                 }
             })
         };
-        Session::new(builder.commit_from_memory(&model)?, self.device)
+        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
+        Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
+    }
+
+    /// The large weights on the model's device, which are copied there the first time.
+    fn resident(&self, floats: DType) -> Result<Arc<Resident>, RuntimeError> {
+        let mut all = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (self.device, floats);
+        if let Some(known) = all.get(&place) {
+            return Ok(Arc::clone(known));
+        }
+        let new = Resident::new(&self.checkpoint, self.device, floats, |shape| !is_small(shape))?;
+        Ok(Arc::clone(all.entry(place).or_insert(Arc::new(new))))
+    }
+
+    /// Bytes of the weights, in the format that the model computes in.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let element = if self.arithmetic().floats == DType::F32 { 4 } else { 2 };
+        self.checkpoint.parameters() * element
+    }
+
+    /// Bytes that are free on the model's GPU beside as many copies of the weights as sessions of `graphs` graphs hold.
+    /// None on a processor.
+    ///
+    /// # Errors
+    /// If the weights alone do not fit, or the driver does not say what is free.
+    pub fn room_beside_weights(&self, graphs: usize) -> Result<Option<usize>, RuntimeError> {
+        let Device::Cuda(gpu) = self.device else { return Ok(None) };
+        self.room_in(GpuMemory::of(gpu)?, graphs).map(Some)
+    }
+
+    fn room_in(&self, memory: GpuMemory, graphs: usize) -> Result<usize, RuntimeError> {
+        let copies = if self.shares_weights { graphs.min(1) } else { graphs };
+        let needed = copies * self.weight_bytes() + BESIDE_WEIGHTS;
+        memory.free.checked_sub(needed).ok_or(RuntimeError::TooLarge {
+            device: self.device,
+            precision: self.precision,
+            needed: needed >> 20,
+            free: memory.free >> 20,
+            total: memory.total >> 20,
+        })
     }
 
     fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {
@@ -169,4 +259,29 @@ impl Model {
 /// Whether a weight is a norm's scale or a table of position biases, which the runtime may fold into constants.
 fn is_small(shape: &[usize]) -> bool {
     shape.iter().product::<usize>() <= 16 * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_model_that_a_gpu_cannot_hold_is_refused_with_what_it_needs_and_what_is_free() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/t5-nano");
+        let runtime = Runtime::start(None, Some(2)).unwrap();
+        let model = Model::new(Checkpoint::open(&folder).unwrap(), runtime).on(Device::Cuda(1));
+        let weights = model.weight_bytes();
+        assert_eq!(weights, 4 * model.checkpoint().parameters());
+        let memory = GpuMemory { free: BESIDE_WEIGHTS + 2 * weights + 5, total: 80 << 30 };
+        assert_eq!(model.room_in(memory, 2).unwrap(), 5);
+        assert_eq!(model.clone().sharing_weights(true).room_in(memory, 2).unwrap(), 5 + weights);
+        let in_bf16 = model.clone().in_precision(Precision::Bf16);
+        assert_eq!(in_bf16.room_in(memory, 2).unwrap(), 5 + weights);
+        let words = model.room_in(memory, 3).unwrap_err().to_string();
+        let needed = format!("{} MiB", (BESIDE_WEIGHTS + 3 * weights) >> 20);
+        for part in ["cuda:1", "tf32", &needed, "81920 MiB", "nvidia-smi", "--precision bf16"] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
+    }
 }

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Device;
+use super::{Device, RuntimeError};
 use crate::graph::{Arithmetic, DType, Kernels};
+use crate::t5::Config;
+
+/// Elements of the widest head that attention's kernels take; heads come in eights of them.
+const WIDEST_HEAD: usize = 64;
 
 /// In which format weights and activations are kept, and matrices multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +38,30 @@ impl Precision {
         }
     }
 
+    /// What a program computes in on a device: what was asked for, else what is usual there.
+    ///
+    /// # Errors
+    /// If a processor was asked for something else than f32.
+    pub fn choose(asked: Option<Self>, device: Device) -> Result<Self, RuntimeError> {
+        match (asked, device) {
+            (None, device) => Ok(Self::of(device)),
+            (Some(precision), Device::Cpu) if precision != Self::F32 => {
+                Err(RuntimeError::Precision { precision, device })
+            }
+            (Some(precision), _) => Ok(precision),
+        }
+    }
+
     /// How graphs for a device are made.
-    pub(super) fn arithmetic(self, device: Device) -> Arithmetic {
-        let kernels = match device {
-            Device::Cpu => Kernels::Standard,
-            Device::Cuda(_) => Kernels::Fused,
-        };
-        let floats = match (self, device) {
-            (Self::Bf16, Device::Cuda(_)) => DType::Bf16,
-            _ => DType::F32,
-        };
-        Arithmetic { kernels, floats }
+    pub(super) fn arithmetic(self, device: Device, config: &Config) -> Arithmetic {
+        match (self, device) {
+            (_, Device::Cpu) => Arithmetic::STANDARD,
+            (Self::Bf16, Device::Cuda(_)) if config.d_kv.is_multiple_of(8) && config.d_kv <= WIDEST_HEAD => {
+                Arithmetic { kernels: Kernels::FusedAttention, floats: DType::Bf16 }
+            }
+            (Self::Bf16, Device::Cuda(_)) => Arithmetic { kernels: Kernels::Fused, floats: DType::Bf16 },
+            (_, Device::Cuda(_)) => Arithmetic { kernels: Kernels::Fused, floats: DType::F32 },
+        }
     }
 }
 
@@ -66,5 +83,39 @@ impl FromStr for Precision {
             .into_iter()
             .find(|precision| precision.to_string() == name)
             .ok_or_else(|| UnknownPrecision(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_reads_as_it_is_written() {
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        for name in ["", "F32", "fp32", "fp16", "int8"] {
+            let error = name.parse::<Precision>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{name:?}")) && error.contains("f32, tf32 or bf16"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_computed_or_refused_never_something_else() {
+        let gpu = Device::Cuda(1);
+        assert_eq!(Precision::choose(None, Device::Cpu).unwrap(), Precision::F32);
+        assert_eq!(Precision::choose(None, gpu).unwrap(), Precision::Tf32);
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+            assert_eq!(Precision::choose(Some(precision), gpu).unwrap(), precision);
+        }
+        assert_eq!(Precision::choose(Some(Precision::F32), Device::Cpu).unwrap(), Precision::F32);
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            let error = Precision::choose(Some(precision), Device::Cpu).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("--precision {precision}")) && error.contains("--device cuda"),
+                "{error}"
+            );
+        }
     }
 }

@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--server", type=Path, default=ROOT / "target/debug/xprompt-server", help="the binary")
     parser.add_argument("--seconds", type=float, help="how long, where a trial takes a time")
     parser.add_argument("--rounds", type=int, help="how often, where a trial repeats something")
-    parser.add_argument("--rate", type=float, default=20, help="soak: calls a second (default: 20)")
+    parser.add_argument("--rate", type=float, default=10, help="soak: calls a second (default: 10)")
     parser.add_argument("--slope", type=float, default=4, help="soak: MiB an hour that count as flat (default: 4)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")

@@ -67,6 +67,7 @@ async def soak(server: Server, client: Client, args) -> tuple[dict, list[str]]:
         "calls": sent,
         "left_out": left_out,
         "kinds": dict(mix.kinds),
+        "late_or_refused": dict(mix.late),
         "wrong": dict(mix.wrong),
         "first_wrong": mix.first_wrong,
         "p50_ms": quantile_ms(mix.tally.seconds, 0.5),
@@ -84,6 +85,9 @@ async def soak(server: Server, client: Client, args) -> tuple[dict, list[str]]:
         "exit_status": await server.stop(),
     }
     broken = [f"{count} calls of kind {kind} were not answered as promised" for kind, count in mix.wrong.items()]
+    if mix.late or left_out:
+        late = sum(mix.late.values())
+        broken.append(f"too much for this machine: {late} calls got 504 or 429, {left_out} were not sent; lower --rate")
     if slopes["anonymous"] > args.slope:
         broken.append(f"memory grows by {slopes['anonymous']} MiB an hour, more than {args.slope}")
     if figures["exit_status"]:
@@ -99,6 +103,8 @@ class Mix:
         self.tally = Tally()
         self.kinds: Counter = Counter()
         self.wrong: Counter = Counter()
+        # what a server says that has more to do than it can
+        self.late: Counter = Counter()
         self.first_wrong = ""
         base = sentiment()
         self.files = [base.scaled(1 - 0.02 * i).to_bytes() for i in range(8)]
@@ -124,7 +130,9 @@ class Mix:
             return
         self.tally.count(answer)
         promised = (422, 400) if kind == "refused" else (200,)
-        if answer.status not in promised:
+        if answer.status in (429, 504):
+            self.late[kind] += 1
+        elif answer.status not in promised:
             self.count_wrong(kind, f"{answer.status} {answer.body[:200]!r}")
 
     def count_wrong(self, kind: str, what: str) -> None:
@@ -147,7 +155,9 @@ class Mix:
 
     async def stream(self) -> Answer:
         answer = await self.client.predict("story", {"input": self.text(), "stream": True})
-        if b"event: answer" not in answer.body:
+        if answer.status == 200 and b'"code":"deadline"' in answer.body:
+            self.late["stream"] += 1
+        elif answer.status == 200 and b"event: answer" not in answer.body:
             self.count_wrong("stream", f"no answer event: {answer.body[-200:]!r}")
         return answer
 

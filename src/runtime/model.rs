@@ -9,15 +9,15 @@ use ort::value::{DynValue, Tensor};
 
 use super::resident::Resident;
 use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
-use crate::graph::{Arithmetic, DType, Graph, WeightSource};
+use crate::graph::{Arithmetic, DType, Graph, Weight, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy, unless
-/// the model [shares its weights](Self::sharing_weights).
+/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU all sessions read one copy, unless
+/// [told otherwise](Self::sharing_weights).
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -61,7 +61,7 @@ impl Model {
     /// The same to compute on `device`, in the precision that is usual there.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
-        Self { device, precision: Precision::of(device), ..self }
+        Self { device, precision: Precision::of(device), shares_weights: device != Device::Cpu, ..self }
     }
 
     /// The same to compute in `precision`.
@@ -70,7 +70,7 @@ impl Model {
         Self { precision, ..self }
     }
 
-    /// The same whose sessions read one copy of the large weights in the memory of each device.
+    /// The same whose sessions read one copy of the large weights in the memory of each device, or have one each.
     #[must_use]
     pub fn sharing_weights(self, shares: bool) -> Self {
         Self { shares_weights: shares, ..self }
@@ -150,6 +150,7 @@ impl Model {
 
     fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
+        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(recover)?
@@ -175,32 +176,25 @@ impl Model {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
         let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
-        let model = if let Some(resident) = &resident {
-            for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
-                builder = builder.with_initializer(name, resident.value(name, &shape)?).map_err(recover)?;
-            }
-            let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
-            graph.to_model(|name| match is_small(&shapes[name]) {
-                true if self.device == Device::Cpu => WeightSource::Inline(self.checkpoint.f32s(name)),
-                true => WeightSource::File(self.checkpoint.external(name)),
-                false => WeightSource::Session(self.checkpoint.external(name)),
-            })
-        } else if self.checkpoint.is_f32() || self.device != Device::Cpu {
+        let in_place = self.checkpoint.is_f32() || self.device != Device::Cpu;
+        let model = if in_place && resident.is_none() {
             self.checkpoint.onnx(graph)
         } else {
-            for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
-                builder = builder.with_initializer(name, self.expanded(name, &shape)?).map_err(recover)?;
+            for weight in graph.weights().filter(|weight| !is_small(&weight.shape)) {
+                let value = match &resident {
+                    Some(resident) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
+                    None => self.expanded(&weight)?,
+                };
+                builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
-            let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
-            graph.to_model(|name| {
-                if is_small(&shapes[name]) {
+            graph.to_model(|name, shape| {
+                if is_small(shape) {
                     WeightSource::Inline(self.checkpoint.f32s(name))
                 } else {
                     WeightSource::Session(self.checkpoint.external(name))
                 }
             })
         };
-        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
         Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
     }
 
@@ -244,14 +238,15 @@ impl Model {
         })
     }
 
-    fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {
+    fn expanded(&self, weight: &Weight<'_>) -> Result<Arc<DynValue>, RuntimeError> {
         let mut expanded = self.expanded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = expanded.get(name) {
+        if let Some(known) = expanded.get(weight.name) {
             return Ok(known.clone());
         }
-        let tensor = Tensor::from_array((shape, self.checkpoint.f32s(name).into_boxed_slice()))?;
+        let elements: Vec<f32> = weight.parts.iter().flat_map(|part| self.checkpoint.f32s(part)).collect();
+        let tensor = Tensor::from_array((weight.shape.clone(), elements.into_boxed_slice()))?;
         let value = Arc::new(tensor.into_dyn());
-        expanded.insert(name.to_owned(), Arc::clone(&value));
+        expanded.insert(weight.name.to_owned(), Arc::clone(&value));
         Ok(value)
     }
 }
@@ -274,8 +269,9 @@ mod tests {
         let weights = model.weight_bytes();
         assert_eq!(weights, 4 * model.checkpoint().parameters());
         let memory = GpuMemory { free: BESIDE_WEIGHTS + 2 * weights + 5, total: 80 << 30 };
+        assert_eq!(model.room_in(memory, 2).unwrap(), 5 + weights);
+        let model = model.sharing_weights(false);
         assert_eq!(model.room_in(memory, 2).unwrap(), 5);
-        assert_eq!(model.clone().sharing_weights(true).room_in(memory, 2).unwrap(), 5 + weights);
         let in_bf16 = model.clone().in_precision(Precision::Bf16);
         assert_eq!(in_bf16.room_in(memory, 2).unwrap(), 5 + weights);
         let words = model.room_in(memory, 3).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-"""bucket: an S3 server (moto, fetched by `make s3`) that hangs, refuses, breaks off, answers nonsense, and is stopped and
-started again, while calls run. What is in memory goes on answering, changes are refused or made, and nothing is lost."""
+"""bucket: an S3 server (moto, fetched by `make s3`) that hangs, refuses, breaks off, answers nonsense, and is stopped
+and started again, while calls run. What is in memory goes on answering, changes are refused or made, nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""corrupt: broken files are copied over good ones and uploaded while calls run. The last good version goes on answering,
-and every broken file is refused with a reason."""
+"""corrupt: broken files are copied over good ones and uploaded while calls run. The last good version goes on
+answering, and every broken file is refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""hostile: requests that no honest client sends, as raw bytes: noise, heads and bodies that are too large, lengths that lie,
-JSON that nests or never ends. Each is refused by a 4xx or a closed connection, and others are answered meanwhile."""
+"""hostile: requests that no honest client sends, as raw bytes: noise, heads and bodies that are too large, lengths
+that lie, JSON that nests or never ends. Each is refused by a 4xx or a closed connection, and others are answered meanwhile."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def two_lengths(chance: random.Random) -> bytes:
 
 
 def length_that_is_none(chance: random.Random) -> bytes:
-    return PREDICT + b"content-length: " + chance.choice([b"-1", b"1e3", b"99999999999999999999", b"0x10"]) + b"\r\n\r\n"
+    length = chance.choice([b"-1", b"1e3", b"99999999999999999999", b"0x10"])
+    return PREDICT + b"content-length: " + length + b"\r\n\r\n"
 
 
 def length_and_chunks(chance: random.Random) -> bytes:

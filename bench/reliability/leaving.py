@@ -22,7 +22,7 @@ async def run(args) -> tuple[dict, list[str]]:
     server = Server(args.server, args.folder, prompts, "--request-timeout", "120s")
     try:
         client = await server.start()
-        usual = await usual_ms(client, lambda: client.predict("sentiment", {"input": TEXTS[0]}))
+        usual = await usual_ms(lambda: client.predict("sentiment", {"input": TEXTS[0]}))
         ask = await long_text(client, args.seed)
         cpu = server.cpu_seconds()
         whole = await client.predict("story", ask)

@@ -51,7 +51,7 @@ class Workers:
             await self.make(self.number)
 
 
-async def usual_ms(client: Client, call: Callable[[], Awaitable[Answer]], times: int = 50) -> float:
+async def usual_ms(call: Callable[[], Awaitable[Answer]], times: int = 50) -> float:
     """The median time of a call when nothing else is done."""
     seconds = []
     for _ in range(times):

@@ -1,5 +1,5 @@
-"""outage: the folder of the prompts goes away and comes back, again and again, while calls run. What is in memory goes on
-answering, what is not says so, changes are refused, and afterwards all is as before."""
+"""outage: the folder of the prompts goes away and comes back, again and again, while calls run. What is in memory goes
+on answering, what is not says so, changes are refused, and afterwards all is as before."""
 
 from __future__ import annotations
 

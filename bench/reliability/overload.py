@@ -33,7 +33,7 @@ async def run(args) -> tuple[dict, list[str]]:
     server = Server(args.server, args.folder, args.folder / "prompts", "--max-queue", str(queue))
     try:
         client = await server.start()
-        usual = await usual_ms(client, lambda: client.predict("sentiment", {"input": TEXTS[0]}))
+        usual = await usual_ms(lambda: client.predict("sentiment", {"input": TEXTS[0]}))
         before = server.memory()["rss"]
         server.forget_peak()
         tally = Tally()

@@ -1,5 +1,5 @@
-"""restart: the server is ended by SIGTERM under load and started again, on the same port and beside a second one. No call
-that was let in is lost; clients that try again, or another server, see no failure at all."""
+"""restart: the server is ended by SIGTERM under load and started again, on the same port and beside a second one. No
+call that was let in is lost; clients that try again, or another server, see no failure at all."""
 
 from __future__ import annotations
 

@@ -63,7 +63,8 @@ def parse() -> argparse.Namespace:
 
 
 def one(name: str, args: argparse.Namespace) -> bool:
-    of_trial = argparse.Namespace(**vars(args) | {key: getattr(args, key) or value for key, value in TRIALS[name].items()})
+    defaults = {key: getattr(args, key) or value for key, value in TRIALS[name].items()}
+    of_trial = argparse.Namespace(**vars(args) | defaults)
     of_trial.folder = Path(tempfile.mkdtemp(prefix=f"xprompt-{name}-"))
     start = time.monotonic()
     try:

@@ -34,7 +34,7 @@ async def beside_others(args, prompts) -> tuple[dict, list[str]]:
     server = Server(args.server, args.folder, prompts, "--read-timeout", f"{READ_TIMEOUT}s")
     try:
         client = await server.start()
-        usual = await usual_ms(client, lambda: client.predict("sentiment", {"input": TEXTS[0]}))
+        usual = await usual_ms(lambda: client.predict("sentiment", {"input": TEXTS[0]}))
         before, memory = server.descriptors(), server.memory()["rss"]
         server.forget_peak()
         tally, kinds = Tally(), {kind.__name__: [] for kind in (nothing, head, body, reads_nothing, reads_no_stream)}
@@ -133,7 +133,8 @@ async def reads_nothing(port: int) -> str:
 async def reads_no_stream(port: int) -> str:
     """Asks for streams one after the other on a connection, and reads nothing."""
     stream = json.dumps({"input": TEXTS[0], "stream": True, "max_new_tokens": 8}).encode()
-    return await asks_and_waits(port, request("POST", "/tasks/story/predict", stream) + request("GET", "/openapi.json") * 400)
+    asked = request("POST", "/tasks/story/predict", stream) + request("GET", "/openapi.json") * 400
+    return await asks_and_waits(port, asked)
 
 
 async def drip(reader, writer, data: bytes) -> str:

@@ -202,6 +202,18 @@ fn the_version_follows_the_bytes() {
     assert_ne!(file(3, &[true; 48], 2.0).write(&path).unwrap(), first);
 }
 
+/// Found by fuzzing: read without all its digits, this number is another one after each writing.
+#[test]
+fn numbers_of_the_history_stay_what_they_are_when_a_file_is_read_and_written() {
+    let mut written = whole(2);
+    let stage = json!({"name": "tuned", "tokens": 2, "pieces": 32, "parameters": 64, "dev": {"accuracy": 0.9184467440737096}});
+    written.manifest.history = vec![serde_json::from_value(stage).unwrap()];
+    let bytes = written.to_bytes().unwrap();
+    let read = PromptFile::from_bytes(&bytes, &Limits::default()).unwrap();
+    assert_eq!(read, written);
+    assert_eq!(read.to_bytes().unwrap(), bytes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

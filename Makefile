@@ -1,7 +1,7 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts
+.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,18 @@ load: setup ## Measures the server under load with wrk (Debian package), beside 
 	@$(PYTHON) scripts/setup.py data
 	cargo build --release --locked --workspace --bins
 	@$(PYTHON) scripts/load.py
+
+reliability: setup s3 ## Tries the server: overload, slow clients, outages, broken files, swaps, restarts, kills
+	cargo build --locked --bin xprompt-server
+	@$(PYTHON) bench/reliability/run.py all
+
+soak: setup ## An hour of mixed calls: memory and descriptors stay flat
+	cargo build --locked --bin xprompt-server
+	@$(PYTHON) bench/reliability/run.py soak
+
+SECONDS ?= 600
+fuzz: setup ## Fuzzes prompt files, manifests, templates and requests, SECONDS each (600)
+	@$(PYTHON) scripts/fuzz.py --seconds $(SECONDS)
 
 search: setup ## Measures a full search of pruning ratios: one after the other, side by side, with halving
 	@$(PYTHON) scripts/setup.py data

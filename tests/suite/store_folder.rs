@@ -133,3 +133,33 @@ async fn of_a_removal_and_an_upload_through_two_servers_one_wins() {
     }
     println!("removals and uploads that won: {won:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_while_the_folder_is_away_is_refused_and_takes_nothing_out() {
+    let server = Server::start(&[("t", tweets())], Setup::default()).await;
+    let (v1, (two, v2)) = (server.version("t").unwrap(), version(300));
+    let away = server.folder.path().with_extension("away");
+    std::fs::rename(server.folder.path(), &away).unwrap();
+    let got = put(&server, "/tasks/t", &[], &two).await;
+    let served = server.version("t");
+    std::fs::rename(&away, server.folder.path()).unwrap();
+    assert_eq!((got.status, &got.body["code"]), (503, &json!("store_unavailable")), "{}", got.body);
+    assert_eq!(served, Some(v1));
+    assert_eq!(put(&server, "/tasks/t", &[], &two).await.status, 200);
+    assert_eq!(server.version("t"), Some(v2));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_a_prompt_is_refused_and_an_upload_replaces_it() {
+    let server = Server::start(&[("t", tweets())], Setup::default()).await;
+    let v1 = server.version("t").unwrap();
+    let pipe = server.folder.path().join(".pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::rename(pipe, server.path("t")).unwrap();
+    eventually("the pipe is refused", || server.failure("t").is_some()).await;
+    assert_eq!(server.version("t"), Some(v1));
+    let (two, v2) = version(300);
+    assert_eq!(put(&server, "/tasks/t", &[], &two).await.status, 200);
+    assert_eq!((server.version("t"), server.failure("t")), (Some(v2), None));
+}

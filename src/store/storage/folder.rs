@@ -1,6 +1,6 @@
 //! Objects as files of a folder. A tag is the file's time, size and inode.
 
-use std::fs::{File, Metadata};
+use std::fs::{DirEntry, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -57,15 +57,16 @@ impl FolderStorage {
     }
 
     fn tag_of(&self, key: &str) -> Result<Option<Tag>, StorageError> {
-        match std::fs::metadata(self.path(key)) {
+        match std::fs::metadata(self.path(key)).map_err(|error| self.error(key, &error)) {
             Ok(metadata) => Ok(Some(tag(&metadata))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(self.error(key, &error)),
+            Err(StorageError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
+    /// A file is missing only where the folder is there: of a folder that is away nothing is known.
     fn error(&self, key: &str, error: &io::Error) -> StorageError {
-        if is_absent(error) {
+        if is_absent(error) && self.root.is_dir() {
             return StorageError::Missing { key: key.to_owned() };
         }
         unavailable(&self.path(key), error)
@@ -81,13 +82,16 @@ impl Storage for FolderStorage {
         let path = self.path(folder);
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if is_absent(&error) && !folder.is_empty() => return Ok(Vec::new()),
+            Err(error) if !folder.is_empty() && self.error(folder, &error).is_missing() => {
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(unavailable(&path, &error)),
         };
         let now = SystemTime::now();
         let mut listed = Vec::new();
         for entry in entries {
-            let file = entry.map_err(|error| unavailable(&path, &error))?.file_name();
+            let entry = entry.map_err(|error| unavailable(&path, &error))?;
+            let file = entry.file_name();
             let name = file.to_string_lossy();
             if name.starts_with('.') || !name.ends_with(suffix) {
                 continue;
@@ -97,6 +101,8 @@ impl Storage for FolderStorage {
                     (Ok(tag(&metadata)), metadata.len(), is_settled(&metadata, now))
                 }
                 Ok(_) => (Err("not a regular file".into()), 0, true),
+                // still in the folder that was opened, but not by its path: the folder itself was moved away
+                Err(error) if is_absent(&error) && is_file(&entry) => return Err(unavailable(&path, &error)),
                 // removed since it was listed, or a link to nothing
                 Err(error) if is_absent(&error) => continue,
                 Err(error) => (Err(format!("{}: {error}", path.join(&file).display())), 0, true),
@@ -108,7 +114,12 @@ impl Storage for FolderStorage {
 
     fn read(&self, key: &str, limit: u64) -> Result<Object, StorageError> {
         let io = |error: io::Error| self.error(key, &error);
-        let file = File::open(self.path(key)).map_err(io)?;
+        let path = self.path(key);
+        // opening a pipe would wait for its writer
+        if !std::fs::metadata(&path).map_err(io)?.is_file() {
+            return Err(StorageError::Irregular { key: key.to_owned() });
+        }
+        let file = File::open(path).map_err(io)?;
         let tag = tag(&file.metadata().map_err(io)?);
         let mut bytes = Vec::new();
         // one byte more than allowed tells a file that is too large, even if it grows meanwhile
@@ -155,6 +166,11 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// Whether a listed name is a file's, links not followed.
+fn is_file(entry: &DirEntry) -> bool {
+    entry.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
 fn unavailable(path: &Path, error: &io::Error) -> StorageError {
     StorageError::Unavailable { what: path.display().to_string(), reason: error.to_string() }
 }
@@ -195,6 +211,57 @@ mod tests {
         assert!(listed[0].tag.is_ok() && listed[1].tag.is_err());
         assert_eq!(storage.list("nowhere", ".json"), Ok(Vec::new()));
         assert!(FolderStorage::new(folder.path().join("nowhere")).list("", ".json").unwrap_err().is_outage());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for_and_may_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        let irregular = StorageError::Irregular { key: "pipe".into() };
+        assert_eq!(storage.read("pipe", 9), Err(irregular));
+        storage.write("pipe", b"1", &Condition::Any).unwrap();
+        assert_eq!(storage.read("pipe", 9).unwrap().bytes, b"1");
+    }
+
+    #[test]
+    fn of_a_folder_that_is_away_nothing_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("prompts");
+        std::fs::create_dir(&root).unwrap();
+        let storage = FolderStorage::new(&root);
+        assert!(storage.read("a", 9).unwrap_err().is_missing());
+        std::fs::rename(&root, folder.path().join("away")).unwrap();
+        assert!(storage.read("a", 9).unwrap_err().is_outage());
+        assert!(storage.write("a", b"1", &Condition::Absent).unwrap_err().is_outage());
+        assert!(storage.list(".xprompt/versions/a", ".safetensors").unwrap_err().is_outage());
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_while_it_is_listed_is_listed_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, away) = (folder.path().join("prompts"), folder.path().join("away"));
+        std::fs::create_dir(&root).unwrap();
+        for i in 0..50 {
+            std::fs::write(root.join(format!("{i}.safetensors")), "x").unwrap();
+        }
+        let storage = FolderStorage::new(&root);
+        std::thread::scope(|scope| {
+            let moving = scope.spawn(|| {
+                for _ in 0..2000 {
+                    std::fs::rename(&root, &away).unwrap();
+                    std::fs::rename(&away, &root).unwrap();
+                }
+            });
+            while !moving.is_finished() {
+                match storage.list("", ".safetensors") {
+                    Ok(listed) => assert_eq!(listed.len(), 50),
+                    Err(error) => assert!(error.is_outage(), "{error}"),
+                }
+            }
+        });
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub enum StorageError {
         /// Its key.
         key: String,
     },
+    /// It is something that holds no bytes of its own, such as a folder or a pipe.
+    #[error("{key} is not a regular file")]
+    Irregular {
+        /// Its key.
+        key: String,
+    },
     /// It is larger than the reader takes.
     #[error("{key} has {bytes} bytes, more than the limit of {limit}")]
     TooLarge {

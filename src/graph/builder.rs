@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::fused::{Arithmetic, Fused, Kernels};
+use super::fused::{Arithmetic, Kernels};
 use super::op::{DType, Op};
 use super::shape::{Dim, broadcast, summed_axes};
 
@@ -59,7 +59,7 @@ impl Graph {
     #[must_use]
     pub fn new(arithmetic: Arithmetic) -> Self {
         let Arithmetic { kernels, floats } = arithmetic;
-        assert!(floats == DType::F32 || kernels == Kernels::Fused, "{floats:?} takes fused kernels");
+        assert!(floats == DType::F32 || kernels.are_fused(), "{floats:?} takes fused kernels");
         Self { arithmetic, ..Self::default() }
     }
 
@@ -187,7 +187,7 @@ impl Graph {
         Value(self.values.len() - 1)
     }
 
-    fn node<const N: usize>(
+    pub(super) fn node<const N: usize>(
         &mut self,
         op: Op,
         inputs: &[Value],
@@ -278,45 +278,6 @@ impl Graph {
         self.like(Op::Sigmoid, x)
     }
 
-    /// gelu(gate) * wide, with GELU in its tanh approximation.
-    pub fn gated_gelu(&mut self, gate: Value, wide: Value) -> Value {
-        match self.arithmetic.kernels {
-            Kernels::Standard => {
-                let gate = self.gelu_tanh(gate);
-                self.mul(gate, wide)
-            }
-            Kernels::Fused => {
-                assert_eq!(self.shape(gate), self.shape(wide), "gated_gelu of two shapes");
-                let [y] = self.fused(Fused::GatedGelu, &[gate, wide]);
-                y
-            }
-        }
-    }
-
-    /// Softmax of scores `[b, h, q, k]` + position `[1 or b, h, q, k]` + hidden `[b, 1, 1, k]` over the last axis.
-    pub fn biased_softmax(&mut self, scores: Value, position: Value, hidden: Option<Value>) -> Value {
-        match self.arithmetic.kernels {
-            Kernels::Standard => {
-                let biased = self.add(scores, position);
-                let biased = hidden.map_or(biased, |hidden| self.add(biased, hidden));
-                self.softmax(biased)
-            }
-            Kernels::Fused => {
-                assert_eq!(self.shape(position)[1..], self.shape(scores)[1..], "position biases of scores");
-                let inputs: Vec<Value> = [scores, position].into_iter().chain(hidden).collect();
-                let [p] = self.fused(Fused::BiasedSoftmax, &inputs);
-                p
-            }
-        }
-    }
-
-    /// A fused operator whose results have the shapes of its first inputs.
-    pub(super) fn fused<const N: usize>(&mut self, fused: Fused, inputs: &[Value]) -> [Value; N] {
-        let dtype = self.values[inputs[0].0].dtype;
-        let shapes = std::array::from_fn(|i| self.shape(inputs[i]).to_vec());
-        self.node(Op::Fused(fused), inputs, dtype, shapes)
-    }
-
     /// Softmax over the last axis.
     pub fn softmax(&mut self, x: Value) -> Value {
         self.like(Op::Softmax, x)
@@ -332,8 +293,23 @@ impl Graph {
         self.same_dtype(op, &[x], shape)
     }
 
-    /// x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019; T5's layer norm).
+    /// y = x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019; T5's layer norm).
     pub fn rms_norm(&mut self, x: Value, scale: Value, epsilon: f32) -> Value {
+        self.add_rms_norm(x, None, scale, epsilon).1
+    }
+
+    /// x plus `added` if given, and the [`rms_norm`](Self::rms_norm) of that.
+    pub fn add_rms_norm(
+        &mut self,
+        x: Value,
+        added: Option<Value>,
+        scale: Value,
+        epsilon: f32,
+    ) -> (Value, Value) {
+        if self.kernels().are_fused() {
+            return self.fused_rms_norm(x, added, scale, epsilon);
+        }
+        let x = added.map_or(x, |added| self.add(x, added));
         let shape = self.shape(x).to_vec();
         let mut inverse = shape.clone();
         *inverse.last_mut().expect("a normalised value has an axis") = Dim::Fixed(1);
@@ -341,7 +317,7 @@ impl Graph {
         let [y, inverse] = self.node(Op::RmsNorm { epsilon }, &[x, scale], dtype, [shape, inverse]);
         // 1 / rms is a statistic
         self.values[inverse.0].dtype = DType::F32;
-        y
+        (x, y)
     }
 }
 
@@ -404,7 +380,7 @@ impl Graph {
     pub fn gather(&mut self, table: Value, indices: Value) -> Value {
         let mut shape = self.shape(indices).to_vec();
         shape.extend_from_slice(&self.shape(table)[1..]);
-        self.same_dtype(Op::Gather, &[table, indices], shape)
+        self.same_dtype(Op::Gather { axis: 0 }, &[table, indices], shape)
     }
 
     /// Joins values along an axis.
@@ -413,17 +389,18 @@ impl Graph {
         shape[axis] = xs[1..].iter().fold(shape[axis], |sum, &x| match (sum, self.shape(x)[axis]) {
             (Dim::Fixed(a), Dim::Fixed(b)) => Dim::Fixed(a + b),
             (Dim::Named(a), Dim::Named(b)) => Dim::Sum(a, b),
+            (Dim::Multiple(n, a), Dim::Multiple(m, b)) if a == b => Dim::Multiple(n + m, a),
             (a, b) => panic!("sizes {a} and {b} cannot be joined"),
         });
         self.same_dtype(Op::Concat { axis }, xs, shape)
     }
 
-    /// The first `count` (a value of shape `[1]`) entries along an axis, whose size is then called `size`.
-    pub fn first(&mut self, x: Value, axis: usize, count: Value, size: Dim) -> Value {
+    /// Entries of an axis by index, `[n]`.
+    pub fn take(&mut self, x: Value, axis: usize, indices: Value) -> Value {
         let mut shape = self.shape(x).to_vec();
-        shape[axis] = size;
-        let (start, axis) = (self.vector_i64(&[0]), self.vector_i64(&[axis as i64]));
-        self.same_dtype(Op::Slice, &[x, start, count, axis], shape)
+        let &[count] = self.shape(indices) else { panic!("take has one axis of indices") };
+        shape[axis] = count;
+        self.same_dtype(Op::Gather { axis }, &[x, indices], shape)
     }
 
     /// 0, 1, ... up to a size.

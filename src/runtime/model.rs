@@ -8,8 +8,8 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
 use super::resident::Resident;
-use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, kernels, placement};
-use crate::graph::{Arithmetic, DType, Graph, Kernels, WeightSource};
+use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
+use crate::graph::{Arithmetic, DType, Graph, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
@@ -124,7 +124,7 @@ impl Model {
     /// How graphs for the model's device compute.
     #[must_use]
     pub fn arithmetic(&self) -> Arithmetic {
-        self.precision.arithmetic(self.device)
+        self.precision.arithmetic(self.device, self.config())
     }
 
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
@@ -135,6 +135,20 @@ impl Model {
     /// # Errors
     /// If ONNX Runtime refuses the graph or memory is short.
     pub fn session(&self, graph: &Graph, sizes: &[(&str, usize)]) -> Result<Session, RuntimeError> {
+        self.load(graph, sizes, false)
+    }
+
+    /// The same for a graph that runs on the same shapes again and again: on a GPU, what the second such run launches is
+    /// captured, and later ones launch it as a whole. All of its outputs are f32.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn replayed_session(&self, graph: &Graph) -> Result<Session, RuntimeError> {
+        // a profile is of nodes, which a replay does not run
+        self.load(graph, &[], self.device != Device::Cpu && self.profiles.is_none())
+    }
+
+    fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
@@ -148,8 +162,8 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder, self.precision, self.runtime.library())?;
-        if graph.kernels() == Kernels::Fused {
+        builder = self.device.register(builder, self.precision, replay, self.runtime.library())?;
+        if graph.kernels().are_fused() {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }
         if let Some(folder) = &self.profiles {
@@ -186,7 +200,8 @@ impl Model {
                 }
             })
         };
-        Ok(Session::new(builder.commit_from_memory(&model)?, self.device)?.holding(resident))
+        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
+        Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
     }
 
     /// The large weights on the model's device, which are copied there the first time.

@@ -6,8 +6,9 @@ use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
+use super::replay::Replays;
 use super::resident::Resident;
-use super::{Device, RuntimeError};
+use super::{Device, RuntimeError, gpu};
 
 /// A tensor that goes into a run.
 #[derive(Clone, Debug)]
@@ -33,9 +34,12 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Session {
     inner: ort::session::Session,
+    inputs: Vec<String>,
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
+    on_gpu: bool,
+    replays: Option<Replays>,
     /// What the graph's weights lie in, if it is shared; freed after the graph.
     _weights: Option<Arc<Resident>>,
 }
@@ -52,11 +56,29 @@ impl<'a> Input<'a> {
     pub fn i64(shape: impl Into<Vec<usize>>, data: &'a [i64]) -> Self {
         Self::I64(shape.into(), data)
     }
+
+    /// Its shape, if it lies in the memory of the host.
+    pub(super) fn shape(&self) -> Option<&[usize]> {
+        match self {
+            Self::F32(shape, _) | Self::I64(shape, _) => Some(shape),
+            Self::Empty(_) | Self::Kept(_) => None,
+        }
+    }
 }
 
 // === impl Output ===
 
 impl Output {
+    pub(super) fn new(name: String, value: DynValue) -> Self {
+        Self { name, value }
+    }
+
+    /// Its shape, if it holds 32-bit floats in the memory of the host.
+    pub(super) fn shape(&self) -> Option<Vec<usize>> {
+        let (shape, _) = self.value.try_extract_tensor::<f32>().ok()?;
+        Some(shape.iter().map(|&size| size.unsigned_abs() as usize).collect())
+    }
+
     /// The elements, row-major.
     ///
     /// # Errors
@@ -72,14 +94,25 @@ impl Output {
 // === impl Session ===
 
 impl Session {
-    pub(super) fn new(inner: ort::session::Session, device: Device) -> Result<Self, RuntimeError> {
-        let outputs = inner.outputs().iter().map(|outlet| outlet.name().to_owned()).collect();
-        Ok(Self { inner, outputs, device: device.memory()?, host: Device::Cpu.memory()?, _weights: None })
-    }
-
-    /// The same that keeps the memory that its weights lie in.
-    pub(super) fn holding(self, weights: Option<Arc<Resident>>) -> Self {
-        Self { _weights: weights, ..self }
+    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it. `weights` is what its
+    /// weights lie in, if they are shared.
+    pub(super) fn new(
+        inner: ort::session::Session,
+        device: Device,
+        replay: bool,
+        weights: Option<Arc<Resident>>,
+    ) -> Result<Self, RuntimeError> {
+        let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect();
+        Ok(Self {
+            inputs: names(inner.inputs()),
+            outputs: names(inner.outputs()),
+            device: device.memory()?,
+            host: Device::Cpu.memory()?,
+            on_gpu: device != Device::Cpu,
+            replays: if replay { Replays::on(device)? } else { None },
+            _weights: weights,
+            inner,
+        })
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.
@@ -87,22 +120,19 @@ impl Session {
     /// # Errors
     /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Outputs, RuntimeError> {
-        let known: Vec<&str> = self.inner.inputs().iter().map(ort::value::Outlet::name).collect();
-        let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for (name, input) in inputs {
-            if !known.contains(name) {
-                continue;
-            }
-            let value = match input {
-                Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
-                Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
-                Input::Empty(shape) => self.empty(name, shape)?.into(),
-                Input::Kept(output) => (&output.value).into(),
-            };
-            values.push(((*name).to_owned(), value));
+        let read: Vec<(&str, Input<'_>)> =
+            inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
+        if let Some(replays) = &mut self.replays {
+            return replays.run(&mut self.inner, &self.outputs, &read);
         }
+        let _beside_others = self.on_gpu.then(gpu::beside_others);
+        let values = host_values(&self.inner, &read)?;
         let mut results = self.inner.run(values)?;
         take_all(&self.outputs, |name| results.remove(name))
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        self.inputs.iter().any(|known| known == name)
     }
 
     /// The same for outputs that go into later runs: those that `keep` names stay in the memory of the device, where
@@ -115,9 +145,10 @@ impl Session {
         inputs: &[(&str, Input<'_>)],
         keep: impl Fn(&str) -> bool,
     ) -> Result<Outputs, RuntimeError> {
+        let _beside_others = self.on_gpu.then(gpu::beside_others);
         let mut binding = self.inner.create_binding()?;
         for (name, input) in inputs {
-            if !self.inner.inputs().iter().any(|known| known.name() == *name) {
+            if !self.reads(name) {
                 continue;
             }
             match input {
@@ -128,7 +159,7 @@ impl Session {
                 Input::I64(shape, data) => {
                     binding.bind_input(*name, &Tensor::from_array((shape.clone(), data.to_vec()))?)?;
                 }
-                Input::Empty(shape) => binding.bind_input(*name, &self.empty(name, shape)?)?,
+                Input::Empty(shape) => binding.bind_input(*name, &empty(&self.inner, name, shape)?)?,
                 Input::Kept(output) => binding.bind_input(*name, &output.value)?,
             }
         }
@@ -138,23 +169,40 @@ impl Session {
         let mut results = self.inner.run_binding(&binding)?;
         take_all(&self.outputs, |name| results.remove(name))
     }
-
-    /// A tensor without elements for an input.
-    fn empty(&self, name: &str, shape: &[usize]) -> Result<DynValue, RuntimeError> {
-        let wanted = self.inner.inputs().iter().find(|input| input.name() == name);
-        Ok(match wanted.map(ort::value::Outlet::dtype) {
-            Some(ValueType::Tensor { ty: TensorElementType::Bfloat16, .. }) => {
-                Tensor::<half::bf16>::from_array((shape, Vec::new()))?.into_dyn()
-            }
-            Some(ValueType::Tensor { ty: TensorElementType::Float16, .. }) => {
-                Tensor::<half::f16>::from_array((shape, Vec::new()))?.into_dyn()
-            }
-            _ => Tensor::<f32>::from_array((shape, Vec::new()))?.into_dyn(),
-        })
-    }
 }
 
-fn take_all(
+/// A tensor without elements for an input.
+fn empty(session: &ort::session::Session, name: &str, shape: &[usize]) -> Result<DynValue, RuntimeError> {
+    let wanted = session.inputs().iter().find(|input| input.name() == name);
+    Ok(match wanted.map(ort::value::Outlet::dtype) {
+        Some(ValueType::Tensor { ty: TensorElementType::Bfloat16, .. }) => {
+            Tensor::<half::bf16>::from_array((shape, Vec::new()))?.into_dyn()
+        }
+        Some(ValueType::Tensor { ty: TensorElementType::Float16, .. }) => {
+            Tensor::<half::f16>::from_array((shape, Vec::new()))?.into_dyn()
+        }
+        _ => Tensor::<f32>::from_array((shape, Vec::new()))?.into_dyn(),
+    })
+}
+
+/// Inputs as a run takes them from the host.
+pub(super) fn host_values<'i>(
+    session: &ort::session::Session,
+    inputs: &'i [(&str, Input<'_>)],
+) -> Result<Vec<(String, SessionInputValue<'i>)>, RuntimeError> {
+    let value = |(name, input): &'i (&str, Input<'_>)| {
+        let value: SessionInputValue<'i> = match input {
+            Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
+            Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
+            Input::Empty(shape) => empty(session, name, shape)?.into(),
+            Input::Kept(output) => (&output.value).into(),
+        };
+        Ok(((*name).to_owned(), value))
+    };
+    inputs.iter().map(value).collect()
+}
+
+pub(super) fn take_all(
     names: &[String],
     mut take: impl FnMut(&str) -> Option<DynValue>,
 ) -> Result<Outputs, RuntimeError> {
@@ -170,6 +218,15 @@ fn take_all(
 pub struct Outputs(Vec<Output>);
 
 impl Outputs {
+    pub(super) fn new(outputs: Vec<Output>) -> Self {
+        Self(outputs)
+    }
+
+    /// The outputs' shapes, in the order of the graph.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = Option<Vec<usize>>> {
+        self.0.iter().map(Output::shape)
+    }
+
     /// Takes an output out.
     ///
     /// # Errors

@@ -32,8 +32,8 @@ pub const ENCODER_HIDDEN: &str = "encoder_hidden";
 pub const LOGITS: &str = "logits";
 /// Output `[batch]` f32: negative log likelihood of an example's targets, in nats, summed over positions.
 pub const LOSS: &str = "loss";
-/// Input `[1]` i64: the largest number of prompt rows that an example of the batch has.
-pub const PROMPT_LENGTH: &str = "prompt_length";
+/// Input `[prompt_length]` i64: 0, 1, ... up to the largest number of prompt rows that an example of the batch has.
+pub const PROMPT_POSITIONS: &str = "prompt_positions";
 /// Output `[batch, prompt_length, d_model]` f32: dL_i/dx of each example's own loss at its prompt positions, which
 /// come first, and 0 where an example has fewer of them.
 pub const PROMPT_GRADIENT: &str = "prompt_gradient";
@@ -118,7 +118,7 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
 
 /// A tuning step: the loss of every example and its derivative at the example's own prompt rows.
 ///
-/// Inputs are those of [`scoring`] plus [`PROMPT_LENGTH`], [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
+/// Inputs are those of [`scoring`] plus [`PROMPT_POSITIONS`], [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
 /// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
@@ -127,15 +127,15 @@ pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic)
     let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
     let gradient = g.gradient(loss, source.prompt);
-    let count = g.input(PROMPT_LENGTH, DType::I64, &[1.into()]);
-    let gradient = g.first(gradient, 1, count, Dim::Named("prompt_length"));
+    let positions = g.input(PROMPT_POSITIONS, DType::I64, &[Dim::Named("prompt_length")]);
+    let gradient = g.take(gradient, 1, positions);
     let gradient = g.cast(gradient, DType::F32);
     g.output(LOSS, loss);
     g.output(PROMPT_GRADIENT, gradient);
     t5.graph
 }
 
-/// The forward half of [`tuning`]: its inputs but for [`PROMPT_LENGTH`], to [`LOSS`].
+/// The forward half of [`tuning`]: its inputs but for [`PROMPT_POSITIONS`], to [`LOSS`].
 #[must_use]
 pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic);
@@ -153,6 +153,14 @@ struct SourceText {
     mask: Value,
     /// `[batch, length, d_model]`: the prompt row of each position, before text takes the other positions.
     prompt: Value,
+}
+
+/// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
+/// product; fused ones with the next norm, which reads both anyway.
+#[derive(Clone, Copy)]
+struct Stream {
+    x: Value,
+    added: Option<Value>,
 }
 
 /// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
@@ -203,18 +211,19 @@ impl<'a> Forward<'a> {
         let position = self.encoder_position_bias();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        // standard operators add both once for all layers; a fused softmax reads the two small ones instead
-        let bias = match self.graph.kernels() {
-            Kernels::Standard => (self.graph.add(position, hidden_keys), None),
-            Kernels::Fused => (position, Some(hidden_keys)),
+        // standard operators add both once for all layers; fused ones read the two small ones instead
+        let bias = if self.graph.kernels().are_fused() {
+            (position, Some(hidden_keys))
+        } else {
+            (self.graph.add(position, hidden_keys), None)
         };
-        let mut x = embedded;
+        let mut stream = Stream { x: embedded, added: None };
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
-            (x, _) = self.self_attention(x, LENGTH, bias, &at(0), None);
-            x = self.feed_forward(x, &at(1));
+            self.self_attention(&mut stream, LENGTH, bias, &at(0), None);
+            self.feed_forward(&mut stream, &at(1));
         }
-        self.norm(x, "encoder.final_layer_norm.weight")
+        self.norm(&mut stream, "encoder.final_layer_norm.weight")
     }
 
     /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
@@ -232,18 +241,16 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
-        let mut x = self.graph.reshape(x, &flat);
+        let mut stream = Stream { x: self.graph.reshape(x, &flat), added: None };
         let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             let past = cache.map(|cache| cache[block]);
-            let keys_and_values;
-            (x, keys_and_values) = self.self_attention(x, TARGET, (bias, None), &at(0), past);
-            present.push(keys_and_values);
-            x = self.cross_attention(x, hidden, hidden_keys, &at(1));
-            x = self.feed_forward(x, &at(2));
+            present.extend(self.self_attention(&mut stream, TARGET, (bias, None), &at(0), past));
+            self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+            self.feed_forward(&mut stream, &at(2));
         }
-        let x = self.norm(x, "decoder.final_layer_norm.weight");
+        let x = self.norm(&mut stream, "decoder.final_layer_norm.weight");
         if !self.config.scale_decoder_outputs {
             return (x, present);
         }
@@ -311,50 +318,70 @@ impl<'a> Forward<'a> {
 
     // --- layers ---
 
-    fn norm(&mut self, x: Value, weight: &str) -> Value {
+    fn norm(&mut self, stream: &mut Stream, weight: &str) -> Value {
         let scale = self.graph.weight(weight, &[self.config.d_model]);
-        self.graph.rms_norm(x, scale, self.config.layer_norm_epsilon)
+        let epsilon = self.config.layer_norm_epsilon;
+        let (x, y) = self.graph.add_rms_norm(stream.x, stream.added, scale, epsilon);
+        *stream = Stream { x, added: None };
+        y
+    }
+
+    /// Adds a projection, y weight', to the stream.
+    fn add_projected(&mut self, stream: &mut Stream, y: Value, weight: Value) {
+        if self.graph.kernels().are_fused() {
+            stream.added = Some(self.graph.gemm(y, weight, true, None));
+        } else {
+            stream.x = self.graph.gemm(y, weight, true, Some(stream.x));
+        }
     }
 
     /// x + wo(f(norm(x))).
-    fn feed_forward(&mut self, x: Value, at: &str) -> Value {
+    fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let g = &mut self.graph;
-        let mut inner = |name: &str| {
-            let w = g.weight(&format!("{at}.DenseReluDense.{name}.weight"), &[f, d]);
-            g.gemm(h, w, true, None)
-        };
+        let mut weight = |name: &str| g.weight(&format!("{at}.DenseReluDense.{name}.weight"), &[f, d]);
         let inner = match self.config.activation {
             Activation::Relu => {
-                let wide = inner("wi");
+                let wi = weight("wi");
+                let wide = g.gemm(h, wi, true, None);
                 g.relu(wide)
             }
             Activation::GatedGelu => {
-                let (gate, wide) = (inner("wi_0"), inner("wi_1"));
-                g.gated_gelu(gate, wide)
+                let weights = ["wi_0", "wi_1"].map(weight);
+                g.gated_gelu(h, weights)
             }
         };
         let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
-        g.gemm(inner, wo, true, Some(x))
+        self.add_projected(stream, inner, wo);
     }
 
     /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
-    /// of positions, and of keys that are hidden.
+    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it
+    /// all.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
-        x: Value,
+        stream: &mut Stream,
         positions: Dim,
         bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
-    ) -> (Value, [Value; 2]) {
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
-        let [q, k, v] = ["q", "k", "v"].map(|name| {
-            let weight = format!("{at}.SelfAttention.{name}.weight");
-            self.heads(h, positions, &weight)
-        });
+    ) -> Option<[Value; 2]> {
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
+        if past.is_none() && self.graph.kernels() == Kernels::FusedAttention {
+            let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
+            let weights = [q, k, v].map(|name| self.graph.weight(&name, &[inner, d]));
+            let g = &mut self.graph;
+            let weight = g.concat(&weights, 0);
+            let qkv = g.gemm(h, weight, true, None);
+            let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
+            let o = g.weight(&o, &[d, inner]);
+            self.add_projected(stream, mixed, o);
+            return None;
+        }
+        let [q, k, v] = [q, k, v].map(|weight| self.heads(h, positions, &weight));
         let g = &mut self.graph;
         let (k, v) = match past {
             Some([past_k, past_v]) => (g.concat(&[past_k, k], 2), g.concat(&[past_v, v], 2)),
@@ -363,15 +390,16 @@ impl<'a> Forward<'a> {
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
-        (self.merge(mixed, positions, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
+        self.merge(stream, mixed, positions, &o);
+        Some([k, v])
     }
 
     /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder
     /// output and W_v after the softmax, the encoder's keys and values are never computed. Exact by
     /// associativity, and cheaper while there are fewer decoder positions than `d_kv`.
-    fn cross_attention(&mut self, x: Value, hidden: Value, hidden_keys: Value, at: &str) -> Value {
+    fn cross_attention(&mut self, stream: &mut Stream, hidden: Value, hidden_keys: Value, at: &str) {
         let (heads, d_kv, d) = (self.config.num_heads, self.config.d_kv, self.config.d_model);
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let q = self.heads(h, TARGET, &format!("{at}.EncDecAttention.q.weight"));
         let g = &mut self.graph;
         let [w_k, w_v] = ["k", "v"]
@@ -386,7 +414,7 @@ impl<'a> Forward<'a> {
         let mixed = g.matmul(p, false, hidden, false);
         let mixed = g.reshape(mixed, &unstack);
         let mixed = g.matmul(mixed, false, w_v, true);
-        self.merge(mixed, TARGET, x, &format!("{at}.EncDecAttention.o.weight"))
+        self.merge(stream, mixed, TARGET, &format!("{at}.EncDecAttention.o.weight"));
     }
 
     /// Projects flat hidden states and splits them into heads, `[batch, heads, positions, d_kv]`.
@@ -399,16 +427,16 @@ impl<'a> Forward<'a> {
         g.transpose(y, &[0, 2, 1, 3])
     }
 
-    /// Joins heads, projects them and adds the residual.
-    fn merge(&mut self, mixed: Value, positions: Dim, residual: Value, weight: &str) -> Value {
+    /// Joins heads, and adds their projection to the stream.
+    fn merge(&mut self, stream: &mut Stream, mixed: Value, positions: Dim, weight: &str) {
         let inner = self.config.num_heads * self.config.d_kv;
         let g = &mut self.graph;
-        let flat = g.shape(residual)[0];
+        let flat = g.shape(stream.x)[0];
         debug_assert!(matches!((flat, positions), (Dim::Product(_, a), Dim::Named(b)) if a == b));
         let y = g.transpose(mixed, &[0, 2, 1, 3]);
         let y = g.reshape(y, &[flat, inner.into()]);
         let w = g.weight(weight, &[self.config.d_model, inner]);
-        g.gemm(y, w, true, Some(residual))
+        self.add_projected(stream, y, w);
     }
 
     // --- biases ---

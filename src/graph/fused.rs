@@ -128,7 +128,7 @@ impl Graph {
             return self.mul(gate, wide);
         }
         let shape = vec![self.shape(h)[0], self.shape(gate)[0]];
-        let weight = self.concat(&[gate, wide], 0);
+        let weight = self.join_weights(&[gate, wide]);
         let both = self.gemm(h, weight, true, None);
         let [y] = self.node(Op::Fused(Fused::GatedGelu), &[both], self.dtype(both), [shape]);
         y

@@ -14,7 +14,7 @@ mod op;
 mod proto;
 mod shape;
 
-pub use builder::{Graph, Value};
+pub use builder::{Graph, Value, Weight};
 pub use emit::{External, WeightSource};
 pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
 pub use op::DType;

@@ -116,7 +116,7 @@ impl Runtime {
             builder = builder.with_disable_cpu_fallback().map_err(ort::Error::<()>::from)?;
         }
         let mut builder = device.register(builder, Precision::of(device), false, &self.library)?;
-        let model = graph.to_model(|_| unreachable!("the graph has no weights"));
+        let model = graph.to_model(|_, _| unreachable!("the graph has no weights"));
         let mut session = Session::new(builder.commit_from_memory(&model)?, device, false, None)?;
         let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
         if sum.f32s()? == [3.0, -4.0] {

@@ -9,7 +9,7 @@ use ort::value::{DynValue, Tensor};
 
 use super::resident::Resident;
 use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
-use crate::graph::{Arithmetic, DType, Graph, WeightSource};
+use crate::graph::{Arithmetic, DType, Graph, Weight, WeightSource};
 use crate::t5::{Checkpoint, Config};
 
 /// A frozen T5 on a runtime.
@@ -150,6 +150,7 @@ impl Model {
 
     fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
+        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(recover)?
@@ -175,32 +176,23 @@ impl Model {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
         let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
-        let model = if let Some(resident) = &resident {
-            for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
-                builder = builder.with_initializer(name, resident.value(name, &shape)?).map_err(recover)?;
+        let in_place = self.checkpoint.is_f32() || self.device != Device::Cpu;
+        let model = if in_place && resident.is_none() {
+            self.checkpoint.onnx(graph)
+        } else {
+            for weight in graph.weights().filter(|weight| !is_small(&weight.shape)) {
+                let value = match &resident {
+                    Some(resident) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
+                    None => self.expanded(&weight)?,
+                };
+                builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
-            let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
-            graph.to_model(|name| match is_small(&shapes[name]) {
+            graph.to_model(|name, shape| match is_small(shape) {
                 true if self.device == Device::Cpu => WeightSource::Inline(self.checkpoint.f32s(name)),
                 true => WeightSource::File(self.checkpoint.external(name)),
                 false => WeightSource::Session(self.checkpoint.external(name)),
             })
-        } else if self.checkpoint.is_f32() || self.device != Device::Cpu {
-            self.checkpoint.onnx(graph)
-        } else {
-            for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
-                builder = builder.with_initializer(name, self.expanded(name, &shape)?).map_err(recover)?;
-            }
-            let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
-            graph.to_model(|name| {
-                if is_small(&shapes[name]) {
-                    WeightSource::Inline(self.checkpoint.f32s(name))
-                } else {
-                    WeightSource::Session(self.checkpoint.external(name))
-                }
-            })
         };
-        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
         Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
     }
 
@@ -244,14 +236,15 @@ impl Model {
         })
     }
 
-    fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {
+    fn expanded(&self, weight: &Weight<'_>) -> Result<Arc<DynValue>, RuntimeError> {
         let mut expanded = self.expanded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = expanded.get(name) {
+        if let Some(known) = expanded.get(weight.name) {
             return Ok(known.clone());
         }
-        let tensor = Tensor::from_array((shape, self.checkpoint.f32s(name).into_boxed_slice()))?;
+        let elements: Vec<f32> = weight.parts.iter().flat_map(|part| self.checkpoint.f32s(part)).collect();
+        let tensor = Tensor::from_array((weight.shape.clone(), elements.into_boxed_slice()))?;
         let value = Arc::new(tensor.into_dyn());
-        expanded.insert(name.to_owned(), Arc::clone(&value));
+        expanded.insert(weight.name.to_owned(), Arc::clone(&value));
         Ok(value)
     }
 }

@@ -54,8 +54,9 @@ impl Resident {
     ) -> Result<Self, RuntimeError> {
         let mut places = HashMap::new();
         let mut end = 0;
-        for (name, shape) in checkpoint.weights().into_iter().filter(|(_, shape)| wanted(shape)) {
-            let elements: usize = shape.iter().product();
+        let shapes = checkpoint.weights();
+        for name in checkpoint.layout().into_iter().filter(|name| wanted(&shapes[name])) {
+            let elements: usize = shapes[&name].iter().product();
             places.insert(name, (end, elements));
             end += (elements * size(dtype)).next_multiple_of(ALIGNMENT);
         }
@@ -69,10 +70,21 @@ impl Resident {
         Ok(Self { block, memory: device.memory()?, dtype, places })
     }
 
-    /// A weight in a shape. The tensor reads the block, which the caller keeps as long as the tensor.
-    pub(super) fn value(&self, name: &str, shape: &[usize]) -> Result<DynValue, RuntimeError> {
+    /// A weight in a shape, or several that lie behind each other. The tensor reads the block, which the caller keeps as long
+    /// as the tensor.
+    pub(super) fn value(&self, parts: &[&str], shape: &[usize]) -> Result<DynValue, RuntimeError> {
+        let name = parts.join("+");
         let missing = || RuntimeError::Ort(format!("the weight {name} is not in the memory of the device"));
-        let &(offset, elements) = self.places.get(name).ok_or_else(missing)?;
+        let places: Option<Vec<(usize, usize)>> =
+            parts.iter().map(|&part| self.places.get(part).copied()).collect();
+        let places = places.filter(|places| !places.is_empty()).ok_or_else(missing)?;
+        let (offset, elements) = (places[0].0, places.iter().map(|&(_, elements)| elements).sum::<usize>());
+        let follows = |pair: &[(usize, usize)]| pair[0].0 + pair[0].1 * size(self.dtype) == pair[1].0;
+        if !places.windows(2).all(follows) {
+            return Err(RuntimeError::Ort(format!(
+                "the weights {name} do not fill whole blocks of {ALIGNMENT} bytes: they cannot be shared"
+            )));
+        }
         assert_eq!(
             elements,
             shape.iter().product::<usize>(),

@@ -197,7 +197,7 @@ impl Checkpoint {
     /// A graph as an ONNX file's bytes, which runs as it is beside the checkpoint's files.
     #[must_use]
     pub fn onnx(&self, graph: &Graph) -> Vec<u8> {
-        graph.to_model(|name| WeightSource::File(self.external(name)))
+        graph.to_model(|name, _| WeightSource::File(self.external(name)))
     }
 
     /// Where a tensor lies, for a model that refers to it as external data.
@@ -245,6 +245,17 @@ impl Checkpoint {
 
     fn slice(&self, place: &Place) -> &[u8] {
         &self.files[place.file].bytes[place.offset..place.offset + place.length]
+    }
+
+    /// The names of [`weights`](Self::weights) in an order in which those that graphs join follow each other: queries, keys
+    /// and values of an attention, and both inputs of a gated feed-forward layer.
+    #[must_use]
+    pub fn layout(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.weights().into_keys().collect();
+        names.sort_by_key(|name| {
+            name.replace("Attention.q.", "Attention.0.").replace("Attention.o.", "Attention.z.")
+        });
+        names
     }
 
     /// How many weights the model has.

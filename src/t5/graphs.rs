@@ -374,7 +374,7 @@ impl<'a> Forward<'a> {
             let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
             let weights = [q, k, v].map(|name| self.graph.weight(&name, &[inner, d]));
             let g = &mut self.graph;
-            let weight = g.concat(&weights, 0);
+            let weight = g.join_weights(&weights);
             let qkv = g.gemm(h, weight, true, None);
             let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
             let o = g.weight(&o, &[d, inner]);

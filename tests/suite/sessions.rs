@@ -1,6 +1,7 @@
 use xprompt::engine::{Generator, Scorer, Source};
-use xprompt::graph::{Arithmetic, DType, Dim, Graph};
+use xprompt::graph::{Arithmetic, DType, Dim, Graph, Kernels};
 use xprompt::runtime::{Input, Model};
+use xprompt::t5::graphs;
 use xprompt::task::LabelTrie;
 
 use crate::support::nano;
@@ -70,4 +71,25 @@ fn shared_weights_outlive_the_model_that_brought_them() {
     let before = scorer.score(&[(source, &trie)]).unwrap();
     drop(model);
     assert_eq!(scorer.score(&[(source, &trie)]).unwrap(), before);
+}
+
+/// What is one product on a GPU reads its weights as one.
+#[test]
+fn weights_that_a_graph_joins_lie_behind_each_other_where_they_are_shared() {
+    let arithmetic = Arithmetic { kernels: Kernels::FusedAttention, floats: DType::F32 };
+    let [alone, shared] = [false, true].map(|shares| {
+        let model = nano().sharing_weights(shares);
+        let graph = graphs::encoder(model.checkpoint(), arithmetic);
+        let joined = graph.weights().filter(|weight| weight.parts.len() > 1).count();
+        assert_eq!(joined, 2 * model.config().num_layers, "attention and feed-forward of each layer");
+        let (d, rows) = (model.config().d_model, vec![0.0; model.config().d_model]);
+        let inputs = [
+            (graphs::IDS, Input::i64([1, 3], &[200, 201, 1])),
+            (graphs::MASK, Input::f32([1, 3], &[1.0; 3])),
+            (graphs::PROMPT_ROWS, Input::f32([1, d], &rows)),
+        ];
+        let mut session = model.session(&graph, &[]).unwrap();
+        session.run(&inputs).unwrap().take(graphs::ENCODER_HIDDEN).unwrap().f32s().unwrap().to_vec()
+    });
+    assert_eq!(alone, shared);
 }

@@ -16,8 +16,8 @@ use crate::t5::{Checkpoint, Config};
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy, unless
-/// the model [shares its weights](Self::sharing_weights).
+/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU all sessions read one copy, unless
+/// [told otherwise](Self::sharing_weights).
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -61,7 +61,7 @@ impl Model {
     /// The same to compute on `device`, in the precision that is usual there.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
-        Self { device, precision: Precision::of(device), ..self }
+        Self { device, precision: Precision::of(device), shares_weights: device != Device::Cpu, ..self }
     }
 
     /// The same to compute in `precision`.
@@ -70,7 +70,7 @@ impl Model {
         Self { precision, ..self }
     }
 
-    /// The same whose sessions read one copy of the large weights in the memory of each device.
+    /// The same whose sessions read one copy of the large weights in the memory of each device, or have one each.
     #[must_use]
     pub fn sharing_weights(self, shares: bool) -> Self {
         Self { shares_weights: shares, ..self }
@@ -187,10 +187,12 @@ impl Model {
                 };
                 builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
-            graph.to_model(|name, shape| match is_small(shape) {
-                true if self.device == Device::Cpu => WeightSource::Inline(self.checkpoint.f32s(name)),
-                true => WeightSource::File(self.checkpoint.external(name)),
-                false => WeightSource::Session(self.checkpoint.external(name)),
+            graph.to_model(|name, shape| {
+                if is_small(shape) {
+                    WeightSource::Inline(self.checkpoint.f32s(name))
+                } else {
+                    WeightSource::Session(self.checkpoint.external(name))
+                }
             })
         };
         Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
@@ -267,8 +269,9 @@ mod tests {
         let weights = model.weight_bytes();
         assert_eq!(weights, 4 * model.checkpoint().parameters());
         let memory = GpuMemory { free: BESIDE_WEIGHTS + 2 * weights + 5, total: 80 << 30 };
+        assert_eq!(model.room_in(memory, 2).unwrap(), 5 + weights);
+        let model = model.sharing_weights(false);
         assert_eq!(model.room_in(memory, 2).unwrap(), 5);
-        assert_eq!(model.clone().sharing_weights(true).room_in(memory, 2).unwrap(), 5 + weights);
         let in_bf16 = model.clone().in_precision(Precision::Bf16);
         assert_eq!(in_bf16.room_in(memory, 2).unwrap(), 5 + weights);
         let words = model.room_in(memory, 3).unwrap_err().to_string();

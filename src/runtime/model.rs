@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
@@ -34,8 +34,8 @@ pub struct Model {
     resident: Arc<Mutex<Residents>>,
 }
 
-/// Large weights by the device that they lie on and the format that they have there.
-type Residents = HashMap<(Device, DType), Arc<Resident>>;
+/// Large weights by the device that they lie on and the format that they have there, as long as a session reads them.
+type Residents = HashMap<(Device, DType), Weak<Resident>>;
 
 /// Bytes of a GPU that anything else than weights and activations takes: CUDA's own, and what its libraries work in.
 const BESIDE_WEIGHTS: usize = 1 << 30;
@@ -198,15 +198,17 @@ impl Model {
         Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
     }
 
-    /// The large weights on the model's device, which are copied there the first time.
+    /// The large weights on the model's device, which are copied there if no session reads them yet.
     fn resident(&self, floats: DType) -> Result<Arc<Resident>, RuntimeError> {
         let mut all = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (self.device, floats);
-        if let Some(known) = all.get(&place) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = all.get(&place).and_then(Weak::upgrade) {
+            return Ok(known);
         }
         let new = Resident::new(&self.checkpoint, self.device, floats, |shape| !is_small(shape))?;
-        Ok(Arc::clone(all.entry(place).or_insert(Arc::new(new))))
+        let new = Arc::new(new);
+        all.insert(place, Arc::downgrade(&new));
+        Ok(new)
     }
 
     /// Bytes of the weights, in the format that the model computes in.

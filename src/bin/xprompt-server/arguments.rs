@@ -70,8 +70,7 @@ pub(crate) struct Arguments {
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Computing")]
     pub(crate) device: DeviceChoice,
 
-    /// What to compute in: f32, tf32 or bf16 on a GPU (default: tf32), f32 on a CPU; in bf16 the weights take half of
-    /// the memory
+    /// What to compute in: f32, tf32 or bf16 on a GPU (default: bf16, half of the memory), f32 on a CPU
     #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION", help_heading = "Computing")]
     pub(crate) precision: Option<Precision>,
 

@@ -94,12 +94,16 @@ impl Graph {
     ///
     /// `shape` may differ from the stored one where only the number of elements agrees: a free reshape.
     pub fn weight(&mut self, name: &str, shape: &[usize]) -> Value {
+        self.weight_of(name, self.floats(), shape)
+    }
+
+    pub(super) fn weight_of(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Value {
         let shape: Vec<Dim> = shape.iter().map(|&size| size.into()).collect();
         if let Some(&known) = self.weights.get(name) {
             assert_eq!(self.shape(known), shape, "weight {name} is used in two shapes");
             return known;
         }
-        let value = self.value(name.to_owned(), self.floats(), shape, Source::Weight);
+        let value = self.value(name.to_owned(), dtype, shape, Source::Weight);
         self.weights.insert(name.to_owned(), value);
         value
     }
@@ -115,6 +119,10 @@ impl Graph {
             DType::Bf16 => self.constant(DType::Bf16, &[], half::bf16::from_f32(x).to_le_bytes().to_vec()),
             _ => self.scalar(x),
         }
+    }
+
+    pub(super) fn scalar_u8(&mut self, x: u8) -> Value {
+        self.constant(DType::U8, &[], vec![x])
     }
 
     /// A scalar integer constant.
@@ -187,7 +195,7 @@ impl Graph {
         Value(self.values.len() - 1)
     }
 
-    fn node<const N: usize>(
+    pub(super) fn node<const N: usize>(
         &mut self,
         op: Op,
         inputs: &[Value],
@@ -285,7 +293,7 @@ impl Graph {
                 let gate = self.gelu_tanh(gate);
                 self.mul(gate, wide)
             }
-            Kernels::Fused => {
+            Kernels::Fused | Kernels::Int8 => {
                 assert_eq!(self.shape(gate), self.shape(wide), "gated_gelu of two shapes");
                 let [y] = self.fused(Fused::GatedGelu, &[gate, wide]);
                 y
@@ -301,7 +309,7 @@ impl Graph {
                 let biased = hidden.map_or(biased, |hidden| self.add(biased, hidden));
                 self.softmax(biased)
             }
-            Kernels::Fused => {
+            Kernels::Fused | Kernels::Int8 => {
                 assert_eq!(self.shape(position)[1..], self.shape(scores)[1..], "position biases of scores");
                 let inputs: Vec<Value> = [scores, position].into_iter().chain(hidden).collect();
                 let [p] = self.fused(Fused::BiasedSoftmax, &inputs);
@@ -491,7 +499,7 @@ impl Graph {
     }
 
     /// The shape as a 1-D integer value.
-    fn shape_value(&mut self, shape: &[Dim]) -> Value {
+    pub(super) fn shape_value(&mut self, shape: &[Dim]) -> Value {
         if let Some(&known) = self.shapes.get(shape) {
             return known;
         }

@@ -206,7 +206,7 @@ impl Adjoints<'_> {
 
     /// dx = p * (dy - sum(dy * p)).
     fn softmax(&mut self, p: Value, dy: Value) -> Value {
-        if self.graph.kernels() == Kernels::Fused {
+        if self.graph.kernels() != Kernels::Standard {
             let [dx] = self.graph.fused(Fused::SoftmaxGrad, &[p, dy]);
             return dx;
         }
@@ -221,7 +221,7 @@ impl Adjoints<'_> {
     fn rms_norm(&mut self, x: Value, scale: Value, y: Value, r: Value, dy: Value) -> Value {
         let before = self.of.get(&x).copied();
         let g = &mut *self.graph;
-        if g.kernels() == Kernels::Fused {
+        if g.kernels() != Kernels::Standard {
             let inputs: Vec<Value> = [x, scale, r, dy].into_iter().chain(before).collect();
             let [dx] = g.fused(Fused::RmsNormGrad, &inputs);
             return dx;

@@ -43,6 +43,9 @@ pub enum RuntimeError {
         /// What happened there.
         source: Box<Self>,
     },
+    /// The weights could not be made integers.
+    #[error("int8 weights: {0}")]
+    Int8(std::io::Error),
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),

@@ -4,18 +4,22 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::value::{DynValue, Tensor};
 
+use super::borrowed::int8_tensor;
 use super::{Device, Precision, Runtime, RuntimeError, Session, kernels, placement};
-use crate::graph::{Arithmetic, Graph, Kernels, WeightSource};
-use crate::t5::{Checkpoint, Config};
+use crate::graph::{Arithmetic, DType, External, Graph, Kernels, WeightSource};
+use crate::t5::{Checkpoint, Config, Int8Weights};
 
 /// A frozen T5 on a runtime.
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
 /// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
+///
+/// In [`Precision::Int8`] the integers are made once, kept in a file and mapped; ONNX Runtime packs them for its kernels
+/// (small batches take half the time), and sessions share what was packed.
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -28,6 +32,15 @@ pub struct Model {
     /// Where sessions leave profiles, if they do.
     profiles: Option<PathBuf>,
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
+    int8: Arc<Mutex<Option<Int8>>>,
+}
+
+/// The integers and what sessions share of them.
+#[derive(Clone, Debug)]
+struct Int8 {
+    weights: Arc<Int8Weights>,
+    values: HashMap<String, Arc<DynValue>>,
+    packed: PrepackedWeights,
 }
 
 // === impl Model ===
@@ -43,6 +56,7 @@ impl Model {
             precision: Precision::F32,
             profiles: None,
             expanded: Arc::default(),
+            int8: Arc::default(),
         }
     }
 
@@ -117,7 +131,7 @@ impl Model {
             .map_err(recover)?
             .with_memory_pattern(false)
             .map_err(recover)?
-            .with_prepacking(false)
+            .with_prepacking(graph.is_int8())
             .map_err(recover)?
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
@@ -125,7 +139,7 @@ impl Model {
             )
             .map_err(recover)?;
         builder = self.device.register(builder, self.precision, self.runtime.library())?;
-        if graph.kernels() == Kernels::Fused {
+        if graph.kernels() != Kernels::Standard {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }
         if let Some(folder) = &self.profiles {
@@ -136,22 +150,55 @@ impl Model {
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
-        let model = if self.checkpoint.is_f32() || self.device != Device::Cpu {
-            self.checkpoint.onnx(graph)
-        } else {
-            for (name, shape) in graph.weights().filter(|(_, shape)| !is_small(shape)) {
+        let int8 = if graph.is_int8() { Some(self.int8()?) } else { None };
+        if let Some(int8) = &int8 {
+            builder = builder.with_prepacked_weights(&int8.packed).map_err(recover)?;
+        }
+        let in_place = self.checkpoint.is_f32() || self.device != Device::Cpu;
+        let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
+        let integers = |name: &str| int8.as_ref().and_then(|int8| int8.values.get(name));
+        for (name, shape) in graph.weights() {
+            if let Some(value) = integers(name) {
+                builder = builder.with_initializer(name, Arc::clone(value)).map_err(recover)?;
+            } else if !in_place && !is_small(&shape) {
                 builder = builder.with_initializer(name, self.expanded(name, &shape)?).map_err(recover)?;
             }
-            let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
-            graph.to_model(|name| {
-                if is_small(&shapes[name]) {
-                    WeightSource::Inline(self.checkpoint.f32s(name))
-                } else {
-                    WeightSource::Session(self.checkpoint.external(name))
-                }
-            })
-        };
-        Session::new(builder.commit_from_memory(&model)?, self.device)
+        }
+        let model = graph.to_model(|name| {
+            if integers(name).is_some() {
+                WeightSource::Session(self.anywhere(&shapes[name]))
+            } else if in_place {
+                WeightSource::File(self.checkpoint.external(name))
+            } else if is_small(&shapes[name]) {
+                WeightSource::Inline(self.checkpoint.f32s(name))
+            } else {
+                WeightSource::Session(self.checkpoint.external(name))
+            }
+        });
+        let session = builder.commit_from_memory(&model)?;
+        Session::over(session, self.device, int8.map(|int8| int8.weights))
+    }
+
+    /// The integers, made or read on first use.
+    fn int8(&self) -> Result<Int8, RuntimeError> {
+        let mut known = self.int8.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref() {
+            return Ok(known.clone());
+        }
+        let files = Int8Weights::files(&self.checkpoint);
+        let weights = Arc::new(Int8Weights::open(&self.checkpoint, &files).map_err(RuntimeError::Int8)?);
+        tracing::info!(int8 = %weights.kept(), "int8 weights");
+        let value = |name: &str| Ok((name.to_owned(), Arc::new(int8_tensor(&weights, name)?)));
+        let values = weights.names().map(value).collect::<Result<_, RuntimeError>>()?;
+        let int8 = Int8 { weights, values, packed: PrepackedWeights::new() };
+        *known = Some(int8.clone());
+        Ok(int8)
+    }
+
+    /// A place in the checkpoint's file: what ONNX wants of a weight that the session has.
+    fn anywhere(&self, shape: &[usize]) -> External {
+        let place = self.checkpoint.external(self.checkpoint.embedding());
+        External { length: shape.iter().product::<usize>() as u64, dtype: DType::I8, ..place }
     }
 
     fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {

@@ -15,11 +15,14 @@ pub enum Precision {
     Tf32,
     /// 16-bit brain floats on a GPU; a CPU, where ONNX Runtime has none, computes in f32. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
     Bf16,
+    /// On a processor products of 8-bit integers, all else in f32: weights with a scale for each output, activations with
+    /// one for each row. Answers only; tuning computes in f32.
+    Int8,
 }
 
 /// A precision that no precision is named by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no precision is named {0:?}; name f32, tf32 or bf16")]
+#[error("no precision is named {0:?}; name f32, tf32, bf16 or int8")]
 pub struct UnknownPrecision(String);
 
 // === impl Precision ===
@@ -36,9 +39,10 @@ impl Precision {
 
     /// How graphs for a device are made.
     pub(super) fn arithmetic(self, device: Device) -> Arithmetic {
-        let kernels = match device {
-            Device::Cpu => Kernels::Standard,
-            Device::Cuda(_) => Kernels::Fused,
+        let kernels = match (self, device) {
+            (Self::Int8, Device::Cpu) => Kernels::Int8,
+            (_, Device::Cpu) => Kernels::Standard,
+            (_, Device::Cuda(_)) => Kernels::Fused,
         };
         let floats = match (self, device) {
             (Self::Bf16, Device::Cuda(_)) => DType::Bf16,
@@ -54,6 +58,7 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -62,7 +67,7 @@ impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
-        [Self::F32, Self::Tf32, Self::Bf16]
+        [Self::F32, Self::Tf32, Self::Bf16, Self::Int8]
             .into_iter()
             .find(|precision| precision.to_string() == name)
             .ok_or_else(|| UnknownPrecision(name.to_owned()))

@@ -1,10 +1,13 @@
 //! A session: one loaded graph.
 
+use std::sync::Arc;
+
 use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor, TensorRef};
 
 use super::{Device, RuntimeError};
+use crate::t5::Int8Weights;
 
 /// A tensor that goes into a run.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Session {
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
+    /// Memory that initializers are borrowed from; dropped after the session.
+    _borrowed: Option<Arc<Int8Weights>>,
 }
 
 // === impl Input ===
@@ -66,8 +71,23 @@ impl Output {
 
 impl Session {
     pub(super) fn new(inner: ort::session::Session, device: Device) -> Result<Self, RuntimeError> {
+        Self::over(inner, device, None)
+    }
+
+    /// A session over integer weights.
+    pub(super) fn over(
+        inner: ort::session::Session,
+        device: Device,
+        borrowed: Option<Arc<Int8Weights>>,
+    ) -> Result<Self, RuntimeError> {
         let outputs = inner.outputs().iter().map(|outlet| outlet.name().to_owned()).collect();
-        Ok(Self { inner, outputs, device: device.memory()?, host: Device::Cpu.memory()? })
+        Ok(Self {
+            inner,
+            outputs,
+            device: device.memory()?,
+            host: Device::Cpu.memory()?,
+            _borrowed: borrowed,
+        })
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.

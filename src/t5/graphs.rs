@@ -6,6 +6,7 @@
 //! and a trie of label words are the same computation.
 
 use super::buckets::{Buckets, Direction};
+use super::rows::{Rows, Stream};
 use super::{Activation, Checkpoint, Config};
 use crate::graph::{Arithmetic, DType, Dim, Graph, Kernels, Value};
 
@@ -123,7 +124,7 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
 pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
-    let mut t5 = Forward::new(checkpoint, arithmetic);
+    let mut t5 = Forward::new(checkpoint, arithmetic.differentiable());
     let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
     let gradient = g.gradient(loss, source.prompt);
@@ -157,10 +158,10 @@ struct SourceText {
 
 /// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
 /// a 2-D product with a weight reads it in place.
-struct Forward<'a> {
-    graph: Graph,
+pub(super) struct Forward<'a> {
+    pub(super) graph: Graph,
     checkpoint: &'a Checkpoint,
-    config: &'a Config,
+    pub(super) config: &'a Config,
     buckets: Buckets,
 }
 
@@ -206,15 +207,15 @@ impl<'a> Forward<'a> {
         // standard operators add both once for all layers; a fused softmax reads the two small ones instead
         let bias = match self.graph.kernels() {
             Kernels::Standard => (self.graph.add(position, hidden_keys), None),
-            Kernels::Fused => (position, Some(hidden_keys)),
+            Kernels::Fused | Kernels::Int8 => (position, Some(hidden_keys)),
         };
-        let mut x = embedded;
+        let mut x = Stream::new(embedded);
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             (x, _) = self.self_attention(x, LENGTH, bias, &at(0), None);
             x = self.feed_forward(x, &at(1));
         }
-        self.norm(x, "encoder.final_layer_norm.weight")
+        self.last_norm(x, "encoder.final_layer_norm.weight")
     }
 
     /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
@@ -232,7 +233,7 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
-        let mut x = self.graph.reshape(x, &flat);
+        let mut x = Stream::new(self.graph.reshape(x, &flat));
         let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
@@ -243,7 +244,7 @@ impl<'a> Forward<'a> {
             x = self.cross_attention(x, hidden, hidden_keys, &at(1));
             x = self.feed_forward(x, &at(2));
         }
-        let x = self.norm(x, "decoder.final_layer_norm.weight");
+        let x = self.last_norm(x, "decoder.final_layer_norm.weight");
         if !self.config.scale_decoder_outputs {
             return (x, present);
         }
@@ -298,10 +299,12 @@ impl<'a> Forward<'a> {
     }
 
     fn vocabulary_logits(&mut self, decoded: Value) -> Value {
-        let head = self.head();
-        let logits = self.graph.gemm(decoded, head, true, None);
+        let (v, d) = (self.config.vocab_size, self.config.d_model);
+        let rows = self.rows(decoded);
+        let logits = self.project(rows, self.checkpoint.head(), v, d);
+        let logits = self.floats(logits);
         let logits = self.graph.cast(logits, DType::F32);
-        self.graph.reshape(logits, &[BATCH, TARGET, self.config.vocab_size.into()])
+        self.graph.reshape(logits, &[BATCH, TARGET, v.into()])
     }
 
     fn head(&mut self) -> Value {
@@ -311,32 +314,23 @@ impl<'a> Forward<'a> {
 
     // --- layers ---
 
-    fn norm(&mut self, x: Value, weight: &str) -> Value {
-        let scale = self.graph.weight(weight, &[self.config.d_model]);
-        self.graph.rms_norm(x, scale, self.config.layer_norm_epsilon)
-    }
-
     /// x + wo(f(norm(x))).
-    fn feed_forward(&mut self, x: Value, at: &str) -> Value {
+    fn feed_forward(&mut self, mut x: Stream, at: &str) -> Stream {
         let (d, f) = (self.config.d_model, self.config.d_ff);
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
-        let g = &mut self.graph;
-        let mut inner = |name: &str| {
-            let w = g.weight(&format!("{at}.DenseReluDense.{name}.weight"), &[f, d]);
-            g.gemm(h, w, true, None)
-        };
-        let inner = match self.config.activation {
+        let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
+        let activation = self.config.activation;
+        let mut inner = |name: &str| self.project(h, &format!("{at}.DenseReluDense.{name}.weight"), f, d);
+        let inner = match activation {
             Activation::Relu => {
                 let wide = inner("wi");
-                g.relu(wide)
+                self.relu(wide)
             }
             Activation::GatedGelu => {
                 let (gate, wide) = (inner("wi_0"), inner("wi_1"));
-                g.gated_gelu(gate, wide)
+                self.gated_gelu(gate, wide)
             }
         };
-        let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
-        g.gemm(inner, wo, true, Some(x))
+        self.add_product(x, inner, &format!("{at}.DenseReluDense.wo.weight"), d, f)
     }
 
     /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
@@ -344,13 +338,13 @@ impl<'a> Forward<'a> {
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
-        x: Value,
+        mut x: Stream,
         positions: Dim,
         bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
-    ) -> (Value, [Value; 2]) {
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+    ) -> (Stream, [Value; 2]) {
+        let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
         let [q, k, v] = ["q", "k", "v"].map(|name| {
             let weight = format!("{at}.SelfAttention.{name}.weight");
             self.heads(h, positions, &weight)
@@ -363,15 +357,15 @@ impl<'a> Forward<'a> {
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
-        (self.merge(mixed, positions, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
+        (self.merge(mixed, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
     }
 
     /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder
     /// output and W_v after the softmax, the encoder's keys and values are never computed. Exact by
     /// associativity, and cheaper while there are fewer decoder positions than `d_kv`.
-    fn cross_attention(&mut self, x: Value, hidden: Value, hidden_keys: Value, at: &str) -> Value {
+    fn cross_attention(&mut self, mut x: Stream, hidden: Value, hidden_keys: Value, at: &str) -> Stream {
         let (heads, d_kv, d) = (self.config.num_heads, self.config.d_kv, self.config.d_model);
-        let h = self.norm(x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
         let q = self.heads(h, TARGET, &format!("{at}.EncDecAttention.q.weight"));
         let g = &mut self.graph;
         let [w_k, w_v] = ["k", "v"]
@@ -386,29 +380,21 @@ impl<'a> Forward<'a> {
         let mixed = g.matmul(p, false, hidden, false);
         let mixed = g.reshape(mixed, &unstack);
         let mixed = g.matmul(mixed, false, w_v, true);
-        self.merge(mixed, TARGET, x, &format!("{at}.EncDecAttention.o.weight"))
+        self.merge(mixed, x, &format!("{at}.EncDecAttention.o.weight"))
     }
 
-    /// Projects flat hidden states and splits them into heads, `[batch, heads, positions, d_kv]`.
-    fn heads(&mut self, h: Value, positions: Dim, weight: &str) -> Value {
+    /// Projects rows and splits them into heads, `[batch, heads, positions, d_kv]`.
+    fn heads(&mut self, h: Rows, positions: Dim, weight: &str) -> Value {
         let (heads, d_kv) = (self.config.num_heads, self.config.d_kv);
-        let g = &mut self.graph;
-        let w = g.weight(weight, &[heads * d_kv, self.config.d_model]);
-        let y = g.gemm(h, w, true, None);
-        let y = g.reshape(y, &[BATCH, positions, heads.into(), d_kv.into()]);
-        g.transpose(y, &[0, 2, 1, 3])
+        let y = self.project(h, weight, heads * d_kv, self.config.d_model);
+        self.split_heads(y, &[BATCH, heads.into(), positions, d_kv.into()])
     }
 
-    /// Joins heads, projects them and adds the residual.
-    fn merge(&mut self, mixed: Value, positions: Dim, residual: Value, weight: &str) -> Value {
+    /// Joins heads, projects them and adds them to the stream.
+    fn merge(&mut self, mixed: Value, x: Stream, weight: &str) -> Stream {
         let inner = self.config.num_heads * self.config.d_kv;
-        let g = &mut self.graph;
-        let flat = g.shape(residual)[0];
-        debug_assert!(matches!((flat, positions), (Dim::Product(_, a), Dim::Named(b)) if a == b));
-        let y = g.transpose(mixed, &[0, 2, 1, 3]);
-        let y = g.reshape(y, &[flat, inner.into()]);
-        let w = g.weight(weight, &[self.config.d_model, inner]);
-        g.gemm(y, w, true, Some(residual))
+        let rows = self.merge_heads(mixed, x);
+        self.add_product(x, rows, weight, self.config.d_model, inner)
     }
 
     // --- biases ---

@@ -11,6 +11,7 @@ mod decoding_reference;
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+mod int8;
 /// Prompts that clients upload, roll back, share out, pin and remove.
 mod lifecycle;
 /// Where nodes compute.

@@ -1,13 +1,16 @@
 //! What the operators compute, in plain loops over f32: the definition that the GPU's kernels are held to.
 //!
-//! Graphs for a CPU are made of standard operators, which are faster there; a graph of fused ones runs all the same.
+//! Graphs of floats for a CPU are made of standard operators; a graph of fused ones runs all the same. Int8 graphs use
+//! the softmax of these.
 
 use std::f32::consts::FRAC_2_SQRT_PI;
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
+use super::int8::{by_rows, input, output, sizes_of};
 use super::operator::{inputs, outputs};
+use super::rows;
 use crate::graph::Fused;
 
 /// A fused operator on a CPU.
@@ -50,6 +53,11 @@ impl Operator for CpuOperator {
 
 impl Kernel for CpuKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        match self.0 {
+            Fused::BiasedSoftmax => return biased_softmax(context),
+            Fused::GatedGelu => return gated_gelu(context),
+            Fused::GatedGeluGrad | Fused::RmsNormGrad | Fused::SoftmaxGrad => {}
+        }
         let mut tensors = Vec::new();
         for index in 0..context.num_inputs()? {
             if let Some(value) = context.input(index)? {
@@ -58,16 +66,10 @@ impl Kernel for CpuKernel {
             }
         }
         let results = match (self.0, tensors.as_slice()) {
-            (Fused::GatedGelu, [gate, wide]) => {
-                vec![gate.x.iter().zip(&wide.x).map(|(&g, &w)| g * gelu_gate(g) * w).collect()]
-            }
             (Fused::GatedGeluGrad, [gate, wide, dy]) => gated_gelu_grad(&gate.x, &wide.x, &dy.x),
             (Fused::RmsNormGrad, [x, scale, inverse, dy, before @ ..]) => {
                 let before = before.first().map(|before| before.x.as_slice());
                 vec![rms_norm_grad(&x.x, &scale.x, &inverse.x, &dy.x, before)]
-            }
-            (Fused::BiasedSoftmax, [scores, position, hidden @ ..]) => {
-                vec![biased_softmax(scores, &position.x, hidden.first().map(|hidden| hidden.x.as_slice()))]
             }
             (Fused::SoftmaxGrad, [p, dy]) => vec![softmax_grad(&p.x, &dy.x, p.width())],
             (fused, inputs) => {
@@ -124,22 +126,35 @@ fn rms_norm_grad(x: &[f32], scale: &[f32], inverse: &[f32], dy: &[f32], before: 
     }
 }
 
-fn biased_softmax(scores: &Tensor, position: &[f32], hidden: Option<&[f32]>) -> Vec<f32> {
-    let width = scores.width();
-    let batch = scores.shape.first().map_or(1, |&size| size.unsigned_abs() as usize).max(1);
-    let per_example = scores.x.len() / batch;
-    let p = scores.x.chunks(per_example.max(1)).enumerate().flat_map(|(example, scores)| {
-        let own = if position.len() == batch * per_example { example * per_example } else { 0 };
-        let hidden = hidden.map(|hidden| &hidden[example * width..][..width]);
-        let rows = scores.chunks(width).zip(position[own..].chunks(width));
-        rows.flat_map(move |(scores, position)| {
-            let z = |i: usize| scores[i] + position[i] + hidden.map_or(0.0, |hidden| hidden[i]);
-            let highest = (0..width).map(z).fold(f32::NEG_INFINITY, f32::max);
-            let total: f32 = (0..width).map(|i| (z(i) - highest).exp()).sum();
-            (0..width).map(|i| (z(i) - highest).exp() / total).collect::<Vec<_>>()
-        })
-    });
-    p.collect()
+/// The sums of scores, positions and hidden keys are not written down: a pass over the scores.
+fn biased_softmax(context: &ComputeContext) -> ort::Result<()> {
+    let [scores, position] = [input(context, 0)?, input(context, 1)?];
+    let hidden = if context.num_inputs()? > 2 { context.input(2)? } else { None };
+    let (shape, scores) = scores.try_extract_tensor::<f32>()?;
+    let position = position.try_extract_tensor::<f32>()?.1;
+    let hidden = match &hidden {
+        Some(hidden) => hidden.try_extract_tensor::<f32>()?.1,
+        None => &[],
+    };
+    let [batch, heads, queries, keys] = sizes_of(shape)?;
+    let mut p = output(context, 0, &[batch, heads, queries, keys])?;
+    by_rows(context, keys, p.try_extract_tensor_mut::<f32>()?.1, |row, p| {
+        // positions that all examples share start again with each
+        let own = row * keys % position.len();
+        let hidden = if hidden.is_empty() { &[] } else { &hidden[row / (heads * queries) * keys..][..keys] };
+        rows::softmax(&scores[row * keys..][..keys], &position[own..][..keys], hidden, p);
+    })
+}
+
+fn gated_gelu(context: &ComputeContext) -> ort::Result<()> {
+    let [gate, wide] = [input(context, 0)?, input(context, 1)?];
+    let (shape, gate) = gate.try_extract_tensor::<f32>()?;
+    let wide = wide.try_extract_tensor::<f32>()?.1;
+    let [rows, width] = sizes_of(shape)?;
+    let mut product = output(context, 0, &[rows, width])?;
+    by_rows(context, width, product.try_extract_tensor_mut::<f32>()?.1, |row, product| {
+        rows::gated_gelu(&gate[row * width..][..width], &wide[row * width..][..width], product);
+    })
 }
 
 fn softmax_grad(p: &[f32], dy: &[f32], width: usize) -> Vec<f32> {

@@ -1,0 +1,147 @@
+//! What runs through the layers: floats, or 8-bit integers between the products of an int8 graph.
+
+use super::graphs::Forward;
+use crate::graph::{Dim, Int8Rows, Unscaled, Value};
+
+/// The residual stream, flat. In an int8 graph the next norm adds what the last product brought.
+#[derive(Clone, Copy)]
+pub(super) struct Stream {
+    x: Value,
+    pending: Option<Unscaled>,
+}
+
+/// What a product reads, flat.
+#[derive(Clone, Copy)]
+pub(super) enum Rows {
+    Floats(Value),
+    Int8(Int8Rows),
+}
+
+/// What a product makes, flat.
+#[derive(Clone, Copy)]
+pub(super) enum Product {
+    Floats(Value),
+    Int8(Unscaled),
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(super) fn new(x: Value) -> Self {
+        Self { x, pending: None }
+    }
+}
+
+// === impl Forward ===
+
+impl Forward<'_> {
+    /// The normalised stream.
+    pub(super) fn norm(&mut self, stream: &mut Stream, weight: &str) -> Rows {
+        let (d, epsilon) = (self.config.d_model, self.config.layer_norm_epsilon);
+        let scale = self.graph.weight(weight, &[d]);
+        if !self.graph.is_int8() {
+            return Rows::Floats(self.graph.rms_norm(stream.x, scale, epsilon));
+        }
+        let (rows, x) = self.graph.int8_norm(stream.x, stream.pending, scale, epsilon);
+        *stream = Stream::new(x);
+        Rows::Int8(rows)
+    }
+
+    /// The normalised stream as floats, at its end.
+    pub(super) fn last_norm(&mut self, stream: Stream, weight: &str) -> Value {
+        let g = &mut self.graph;
+        let x = stream.pending.map_or(stream.x, |pending| g.int8_add(stream.x, pending));
+        let scale = g.weight(weight, &[self.config.d_model]);
+        g.rms_norm(x, scale, self.config.layer_norm_epsilon)
+    }
+
+    /// Rows of floats as what a product reads.
+    pub(super) fn rows(&mut self, x: Value) -> Rows {
+        if self.graph.is_int8() { Rows::Int8(self.graph.int8_rows(x)) } else { Rows::Floats(x) }
+    }
+
+    /// Rows times the weight `[columns, width]`, transposed.
+    pub(super) fn project(&mut self, rows: Rows, weight: &str, columns: usize, width: usize) -> Product {
+        let g = &mut self.graph;
+        match rows {
+            Rows::Floats(x) => {
+                let w = g.weight(weight, &[columns, width]);
+                Product::Floats(g.gemm(x, w, true, None))
+            }
+            Rows::Int8(rows) => Product::Int8(g.int8_product(rows, weight, columns, width)),
+        }
+    }
+
+    /// A product as floats.
+    pub(super) fn floats(&mut self, product: Product) -> Value {
+        match product {
+            Product::Floats(y) => y,
+            Product::Int8(y) => self.graph.int8_floats(y),
+        }
+    }
+
+    /// Adds rows times the weight `[columns, width]`, transposed, to the stream.
+    pub(super) fn add_product(
+        &mut self,
+        stream: Stream,
+        rows: Rows,
+        weight: &str,
+        columns: usize,
+        width: usize,
+    ) -> Stream {
+        let g = &mut self.graph;
+        match rows {
+            Rows::Floats(x) => {
+                let w = g.weight(weight, &[columns, width]);
+                Stream::new(g.gemm(x, w, true, Some(stream.x)))
+            }
+            Rows::Int8(rows) => {
+                let x = stream.pending.map_or(stream.x, |pending| g.int8_add(stream.x, pending));
+                Stream { x, pending: Some(g.int8_product(rows, weight, columns, width)) }
+            }
+        }
+    }
+
+    /// max(wide, 0).
+    pub(super) fn relu(&mut self, wide: Product) -> Rows {
+        match wide {
+            Product::Floats(wide) => Rows::Floats(self.graph.relu(wide)),
+            Product::Int8(wide) => Rows::Int8(self.graph.int8_relu(wide)),
+        }
+    }
+
+    /// gelu(gate) * wide.
+    pub(super) fn gated_gelu(&mut self, gate: Product, wide: Product) -> Rows {
+        match (gate, wide) {
+            (Product::Int8(gate), Product::Int8(wide)) => Rows::Int8(self.graph.int8_gated_gelu(gate, wide)),
+            (gate, wide) => {
+                let (gate, wide) = (self.floats(gate), self.floats(wide));
+                Rows::Floats(self.graph.gated_gelu(gate, wide))
+            }
+        }
+    }
+
+    /// A product as heads, `[batch, heads, positions, d_kv]`.
+    pub(super) fn split_heads(&mut self, product: Product, shape: &[Dim; 4]) -> Value {
+        let [batch, heads, positions, d_kv] = *shape;
+        match product {
+            Product::Floats(y) => {
+                let y = self.graph.reshape(y, &[batch, positions, heads, d_kv]);
+                self.graph.transpose(y, &[0, 2, 1, 3])
+            }
+            Product::Int8(y) => self.graph.int8_split_heads(y, shape),
+        }
+    }
+
+    /// Joins heads to what a product reads, as many rows as the stream has.
+    pub(super) fn merge_heads(&mut self, heads: Value, stream: Stream) -> Rows {
+        let inner = self.config.num_heads * self.config.d_kv;
+        let g = &mut self.graph;
+        let rows = g.shape(stream.x)[0];
+        if g.is_int8() {
+            return Rows::Int8(g.int8_merge_heads(heads, rows, inner));
+        }
+        let y = g.transpose(heads, &[0, 2, 1, 3]);
+        Rows::Floats(g.reshape(y, &[rows, inner.into()]))
+    }
+}

@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         // neighbours in length
         examples.sort_by_key(|(text, _)| text.len());
-        let mut score = |scorer: &mut Scorer| -> anyhow::Result<Vec<Vec<f32>>> {
+        let score = |scorer: &mut Scorer| -> anyhow::Result<Vec<Vec<f32>>> {
             let mut scores = Vec::new();
             for batch in examples.chunks(BATCH) {
                 let source = |text| Source { prompt: task.rows(), text };

@@ -211,7 +211,11 @@ impl Layout {
     fn write_file(&self, checkpoint: &Checkpoint, path: &Path) -> io::Result<Mmap> {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // what is made from a model may be read by whom the model may be read
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut file = builder.tempfile_in(folder)?;
         self.write(checkpoint, &mut io::BufWriter::new(file.as_file_mut()))?;
         file.as_file().sync_all()?;
         let bytes = map(file.as_file())?;

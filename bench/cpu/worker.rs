@@ -76,7 +76,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let labels =
                 workload.labels.get(&order.work).with_context(|| format!("no work {}", order.work))?;
             let named: Vec<_> = labels.iter().map(|tokens| (format!("{tokens:?}"), tokens.clone())).collect();
-            let trie = LabelTrie::new(&named, model.config().decoder_start_token_id, model.config().eos_token_id)?;
+            let trie =
+                LabelTrie::new(&named, model.config().decoder_start_token_id, model.config().eos_token_id)?;
             let start = Instant::now();
             for batch in sources.chunks(order.batch) {
                 let examples: Vec<_> = batch.iter().map(|&source| (source, &trie)).collect();

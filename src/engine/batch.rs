@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::sizes::Sizes;
 use crate::runtime::Input;
 use crate::t5::{Buckets, Config, Direction, graphs};
 
@@ -41,8 +42,15 @@ impl SourceBatch {
     /// Pads the examples to the longest.
     #[must_use]
     pub fn new(sources: &[Source<'_>], config: &Config) -> Self {
+        Self::sized(sources, config, Sizes::Exact)
+    }
+
+    /// The same where the length, and the number of prompt rows, may be rounded up.
+    #[must_use]
+    pub fn sized(sources: &[Source<'_>], config: &Config, sizes: Sizes) -> Self {
         let d = config.d_model;
         let length = sources.iter().map(|source| source.length(d)).max().unwrap_or(0);
+        let length = sizes.length(length);
         let mut ids = vec![i64::from(config.pad_token_id); sources.len() * length];
         let mut mask = vec![0.0; sources.len() * length];
         let mut rows = Vec::new();
@@ -61,10 +69,8 @@ impl SourceBatch {
             }
             mask[i * length..i * length + tokens + source.text.len()].fill(1.0);
         }
-        if rows.is_empty() {
-            // a batch without prompts still has a table to index
-            rows.resize(d, 0.0);
-        }
+        // a batch without prompts still has a table to index
+        rows.resize(d * sizes.count((rows.len() / d).max(1)), 0.0);
         Self { batch: sources.len(), length, d_model: d, ids, mask, rows }
     }
 

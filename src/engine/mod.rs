@@ -12,6 +12,7 @@ mod ready;
 mod sampler;
 mod scheduler;
 mod scorer;
+mod sizes;
 mod worker;
 
 pub use base::base;
@@ -21,3 +22,4 @@ pub use generator::{Finish, Generated, Generation, Generator};
 pub use ready::{Answers, InputError, MAX_CONTENT_FREE, ReadyTask, TaskCard, TaskError};
 pub use scheduler::{Answer, BatchKind, BatchReport, Engine, EngineError, Observer, Options, Reply, Request};
 pub use scorer::{Scorer, competing_tokens};
+pub use sizes::Sizes;

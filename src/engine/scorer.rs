@@ -1,5 +1,6 @@
 //! Label scoring: a probability for every label of every example, from one run.
 
+use super::Sizes;
 use super::batch::{DecoderBatch, Source, SourceBatch};
 use crate::runtime::{Input, Model, RuntimeError, Session};
 use crate::t5::{Buckets, Config, graphs};
@@ -10,6 +11,7 @@ use crate::task::LabelTrie;
 pub struct Scorer {
     session: Session,
     config: Config,
+    sizes: Sizes,
 }
 
 // === impl Scorer ===
@@ -20,8 +22,8 @@ impl Scorer {
     /// # Errors
     /// If ONNX Runtime refuses it.
     pub fn new(model: &Model) -> Result<Self, RuntimeError> {
-        let session = model.session(&graphs::scoring(model.checkpoint(), model.arithmetic()), &[])?;
-        Ok(Self { session, config: model.config().clone() })
+        let session = model.replayed_session(&graphs::scoring(model.checkpoint(), model.arithmetic()))?;
+        Ok(Self { session, config: model.config().clone(), sizes: Sizes::of(model.device()) })
     }
 
     /// Probability of each label of each example's trie, in the examples' order.
@@ -34,18 +36,23 @@ impl Scorer {
         if examples.is_empty() {
             return Ok(Vec::new());
         }
-        let sources: Vec<Source<'_>> = examples.iter().map(|&(source, _)| source).collect();
-        let source = SourceBatch::new(&sources, &self.config);
+        let batch = self.sizes.count(examples.len());
+        let mut sources: Vec<Source<'_>> = examples.iter().map(|&(source, _)| source).collect();
+        sources.resize(batch, Source { prompt: &[], text: &[] });
+        let source = SourceBatch::sized(&sources, &self.config, self.sizes);
         let target = examples.iter().map(|(_, trie)| trie.tokens().len()).max().unwrap_or(1);
+        let target = self.sizes.count(target);
         let trie = |i: usize| examples[i].1;
         let decoder = DecoderBatch::new(
-            examples.len(),
+            batch,
             target,
             Buckets::new(&self.config),
-            |i| trie(i).tokens(),
+            |i| examples.get(i).map(|(_, trie)| trie.tokens()).into_iter().flatten(),
             |i, position| trie(i).parent(position),
         );
-        let candidates = competing_tokens(examples.iter().map(|&(_, trie)| trie));
+        let competing = competing_tokens(examples.iter().map(|&(_, trie)| trie));
+        let mut candidates = competing.clone();
+        candidates.resize(self.sizes.count(competing.len()), 0);
         let mut inputs = source.inputs();
         inputs.extend(decoder.inputs());
         inputs.push((graphs::CANDIDATES, Input::i64([candidates.len()], &candidates)));
@@ -56,7 +63,7 @@ impl Scorer {
                 trie(i).probabilities(|position, candidate| {
                     let token = i64::from(trie(i).candidates()[position][candidate]);
                     let column =
-                        candidates.binary_search(&token).expect("invariant: every candidate is listed");
+                        competing.binary_search(&token).expect("invariant: every candidate is listed");
                     logits[(i * target + position) * candidates.len() + column]
                 })
             })

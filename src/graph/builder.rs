@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::fused::{Arithmetic, Fused, Kernels};
+use super::fused::{Arithmetic, Kernels};
 use super::op::{DType, Op};
 use super::shape::{Dim, broadcast, summed_axes};
 
@@ -59,7 +59,7 @@ impl Graph {
     #[must_use]
     pub fn new(arithmetic: Arithmetic) -> Self {
         let Arithmetic { kernels, floats } = arithmetic;
-        assert!(floats == DType::F32 || kernels == Kernels::Fused, "{floats:?} takes fused kernels");
+        assert!(floats == DType::F32 || kernels.are_fused(), "{floats:?} takes fused kernels");
         Self { arithmetic, ..Self::default() }
     }
 
@@ -286,45 +286,6 @@ impl Graph {
         self.like(Op::Sigmoid, x)
     }
 
-    /// gelu(gate) * wide, with GELU in its tanh approximation.
-    pub fn gated_gelu(&mut self, gate: Value, wide: Value) -> Value {
-        match self.arithmetic.kernels {
-            Kernels::Standard => {
-                let gate = self.gelu_tanh(gate);
-                self.mul(gate, wide)
-            }
-            Kernels::Fused | Kernels::Int8 => {
-                assert_eq!(self.shape(gate), self.shape(wide), "gated_gelu of two shapes");
-                let [y] = self.fused(Fused::GatedGelu, &[gate, wide]);
-                y
-            }
-        }
-    }
-
-    /// Softmax of scores `[b, h, q, k]` + position `[1 or b, h, q, k]` + hidden `[b, 1, 1, k]` over the last axis.
-    pub fn biased_softmax(&mut self, scores: Value, position: Value, hidden: Option<Value>) -> Value {
-        match self.arithmetic.kernels {
-            Kernels::Standard => {
-                let biased = self.add(scores, position);
-                let biased = hidden.map_or(biased, |hidden| self.add(biased, hidden));
-                self.softmax(biased)
-            }
-            Kernels::Fused | Kernels::Int8 => {
-                assert_eq!(self.shape(position)[1..], self.shape(scores)[1..], "position biases of scores");
-                let inputs: Vec<Value> = [scores, position].into_iter().chain(hidden).collect();
-                let [p] = self.fused(Fused::BiasedSoftmax, &inputs);
-                p
-            }
-        }
-    }
-
-    /// A fused operator whose results have the shapes of its first inputs.
-    pub(super) fn fused<const N: usize>(&mut self, fused: Fused, inputs: &[Value]) -> [Value; N] {
-        let dtype = self.values[inputs[0].0].dtype;
-        let shapes = std::array::from_fn(|i| self.shape(inputs[i]).to_vec());
-        self.node(Op::Fused(fused), inputs, dtype, shapes)
-    }
-
     /// Softmax over the last axis.
     pub fn softmax(&mut self, x: Value) -> Value {
         self.like(Op::Softmax, x)
@@ -412,7 +373,7 @@ impl Graph {
     pub fn gather(&mut self, table: Value, indices: Value) -> Value {
         let mut shape = self.shape(indices).to_vec();
         shape.extend_from_slice(&self.shape(table)[1..]);
-        self.same_dtype(Op::Gather, &[table, indices], shape)
+        self.same_dtype(Op::Gather { axis: 0 }, &[table, indices], shape)
     }
 
     /// Joins values along an axis.
@@ -426,12 +387,12 @@ impl Graph {
         self.same_dtype(Op::Concat { axis }, xs, shape)
     }
 
-    /// The first `count` (a value of shape `[1]`) entries along an axis, whose size is then called `size`.
-    pub fn first(&mut self, x: Value, axis: usize, count: Value, size: Dim) -> Value {
+    /// Entries of an axis by index, `[n]`.
+    pub fn take(&mut self, x: Value, axis: usize, indices: Value) -> Value {
         let mut shape = self.shape(x).to_vec();
-        shape[axis] = size;
-        let (start, axis) = (self.vector_i64(&[0]), self.vector_i64(&[axis as i64]));
-        self.same_dtype(Op::Slice, &[x, start, count, axis], shape)
+        let &[count] = self.shape(indices) else { panic!("take has one axis of indices") };
+        shape[axis] = count;
+        self.same_dtype(Op::Gather { axis }, &[x, indices], shape)
     }
 
     /// 0, 1, ... up to a size.

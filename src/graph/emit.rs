@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::builder::{Graph, Info, Source};
-use super::fused::{FUSED_DOMAIN, Kernels};
+use super::fused::FUSED_DOMAIN;
 use super::op::DType;
 use super::proto::{
     Dimension, DimensionValue, EXTERNAL, GraphProto, Model, NodeProto, OperatorSet, StringEntry, TensorProto,
@@ -84,7 +84,7 @@ impl Graph {
         };
         let opset = |domain: &str, version| OperatorSet { domain: domain.into(), version };
         let mut opset_import = vec![opset("", OPSET), opset("com.microsoft", 1)];
-        if self.kernels() != Kernels::Standard {
+        if self.kernels().are_fused() {
             opset_import.push(opset(FUSED_DOMAIN, 1));
         }
         Model { ir_version: IR_VERSION, producer_name: "xprompt".into(), graph: Some(graph), opset_import }

@@ -1,9 +1,11 @@
-//! Operators of this project's own: what a tuning step does between its matrix products, one pass over memory each.
+//! Operators of this project's own: what a step does between its matrix products, one pass over memory each.
 //!
-//! A runtime that has kernels for them is given graphs with [`Kernels::Fused`]; any other gets the same computation in
+//! A runtime that has kernels for them is given graphs with [`Kernels::Fused`] or more; any other gets the same computation in
 //! standard operators.
 
-use super::op::DType;
+use super::builder::{Graph, Value};
+use super::op::{DType, Op};
+use super::shape::Dim;
 
 /// The domain of the fused operators in an ONNX model.
 pub const FUSED_DOMAIN: &str = "xprompt";
@@ -14,8 +16,10 @@ pub enum Kernels {
     /// ONNX's and ONNX Runtime's own.
     #[default]
     Standard,
-    /// [`Fused`] ones where they serve.
+    /// [`Fused`] ones where they serve, but for attention.
     Fused,
+    /// [`Fused`] ones, and [`Fused::Attention`] for self-attention.
+    FusedAttention,
     /// As `Fused`, and matrix products of 8-bit integers: for answers, without gradients.
     Int8,
 }
@@ -33,10 +37,12 @@ pub struct Arithmetic {
 /// A fused operator. Shapes are those of the first input, unless something else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fused {
-    /// (gate, wide) to gelu(gate) * wide, with GELU in its tanh form.
+    /// both `[.., 2 n]` to gelu(its first half) * its second `[.., n]`, with GELU in its tanh form.
     GatedGelu,
-    /// (gate, wide, dy) to the derivatives of gate and wide.
+    /// (both, dy) to the derivative of both.
     GatedGeluGrad,
+    /// (y, dy) to the derivative of what y is the ReLU of.
+    ReluGrad,
     /// (x, scale `[d]`, 1 / rms `[.., 1]` in f32, dy, optionally what is added) to the derivative of x.
     RmsNormGrad,
     /// (scores `[b, h, q, k]`, position `[1 or b, h, q, k]`, optionally hidden `[b, 1, 1, k]`) to the softmax of their
@@ -44,6 +50,23 @@ pub enum Fused {
     BiasedSoftmax,
     /// (p, dy) to the derivative of what p is the softmax of, over the last axis.
     SoftmaxGrad,
+    /// (qkv `[b * l, 3 * h * d]`, position `[1 or b, h, l, l]`, optionally hidden `[b, 1, 1, l]`) to
+    /// softmax(q k' + position + hidden) v `[b * l, h * d]`, and the logarithm of the sum of exponentials of each query
+    /// `[b, h, l]` in f32. A row of qkv has the queries, the keys and the values of all heads.
+    Attention,
+    /// (qkv, position, y, the logarithms, dy, optionally hidden) to the derivative of qkv, and each query's
+    /// sum(dy * y) `[b, h, l]` in f32, which is used on the way.
+    AttentionGrad,
+}
+
+// === impl Kernels ===
+
+impl Kernels {
+    /// Whether any operator is fused.
+    #[must_use]
+    pub fn are_fused(self) -> bool {
+        self != Self::Standard
+    }
 }
 
 // === impl Arithmetic ===
@@ -69,8 +92,16 @@ impl Default for Arithmetic {
 
 impl Fused {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::GatedGelu, Self::GatedGeluGrad, Self::RmsNormGrad, Self::BiasedSoftmax, Self::SoftmaxGrad];
+    pub const ALL: [Self; 8] = [
+        Self::GatedGelu,
+        Self::GatedGeluGrad,
+        Self::ReluGrad,
+        Self::RmsNormGrad,
+        Self::BiasedSoftmax,
+        Self::SoftmaxGrad,
+        Self::Attention,
+        Self::AttentionGrad,
+    ];
 
     /// Its type in an ONNX model.
     #[must_use]
@@ -78,9 +109,74 @@ impl Fused {
         match self {
             Self::GatedGelu => "GatedGelu",
             Self::GatedGeluGrad => "GatedGeluGrad",
+            Self::ReluGrad => "ReluGrad",
             Self::RmsNormGrad => "RmsNormGrad",
             Self::BiasedSoftmax => "BiasedSoftmax",
             Self::SoftmaxGrad => "SoftmaxGrad",
+            Self::Attention => "Attention",
+            Self::AttentionGrad => "AttentionGrad",
         }
+    }
+}
+
+// === what graphs are built of ===
+
+impl Graph {
+    /// gelu(h gate') * (h wide') with GELU in its tanh approximation, of h `[rows, d]` and the weights
+    /// gate and wide `[n, d]`.
+    pub fn gated_gelu(&mut self, h: Value, [gate, wide]: [Value; 2]) -> Value {
+        if !self.kernels().are_fused() {
+            let [gate, wide] = [gate, wide].map(|weight| self.gemm(h, weight, true, None));
+            let gate = self.gelu_tanh(gate);
+            return self.mul(gate, wide);
+        }
+        let shape = vec![self.shape(h)[0], self.shape(gate)[0]];
+        let weight = self.concat(&[gate, wide], 0);
+        let both = self.gemm(h, weight, true, None);
+        let [y] = self.node(Op::Fused(Fused::GatedGelu), &[both], self.dtype(both), [shape]);
+        y
+    }
+
+    /// Softmax of scores `[b, h, q, k]` + position `[1 or b, h, q, k]` + hidden `[b, 1, 1, k]` over the last axis.
+    pub fn biased_softmax(&mut self, scores: Value, position: Value, hidden: Option<Value>) -> Value {
+        if !self.kernels().are_fused() {
+            let biased = self.add(scores, position);
+            let biased = hidden.map_or(biased, |hidden| self.add(biased, hidden));
+            return self.softmax(biased);
+        }
+        assert_eq!(self.shape(position)[1..], self.shape(scores)[1..], "position biases of scores");
+        let inputs: Vec<Value> = [scores, position].into_iter().chain(hidden).collect();
+        let [p] = self.fused(Fused::BiasedSoftmax, &inputs);
+        p
+    }
+
+    /// [`Fused::Attention`] of `batch` examples: softmax(q k' + position + hidden) v, `[b * l, h * d]`.
+    pub fn attention(&mut self, qkv: Value, batch: Dim, position: Value, hidden: Option<Value>) -> Value {
+        let (&[rows, Dim::Fixed(width)], &[_, heads, length, _]) = (self.shape(qkv), self.shape(position))
+        else {
+            panic!("attention over {:?} with {:?}", self.shape(qkv), self.shape(position));
+        };
+        let inputs: Vec<Value> = [qkv, position].into_iter().chain(hidden).collect();
+        let shapes = [vec![rows, (width / 3).into()], vec![batch, heads, length]];
+        let [y, log_sum] = self.node(Op::Fused(Fused::Attention), &inputs, self.dtype(qkv), shapes);
+        self.values[log_sum.0].dtype = DType::F32;
+        y
+    }
+
+    /// The derivative of qkv, from that of the results of [`attention`](Self::attention), dy.
+    pub(super) fn attention_grad(&mut self, inputs: &[Value], results: &[Value], dy: Value) -> Value {
+        let &[qkv, position, ref hidden @ ..] = inputs else { unreachable!("attention has these inputs") };
+        let &[y, log_sum] = results else { unreachable!("attention has these results") };
+        let inputs = [&[qkv, position, y, log_sum, dy], hidden].concat();
+        let shapes = [qkv, log_sum].map(|like| self.shape(like).to_vec());
+        let [d_qkv, delta] = self.node(Op::Fused(Fused::AttentionGrad), &inputs, self.dtype(qkv), shapes);
+        self.values[delta.0].dtype = DType::F32;
+        d_qkv
+    }
+
+    /// A fused operator whose results have the shapes of its first inputs.
+    pub(super) fn fused<const N: usize>(&mut self, fused: Fused, inputs: &[Value]) -> [Value; N] {
+        let shapes = std::array::from_fn(|i| self.shape(inputs[i]).to_vec());
+        self.node(Op::Fused(fused), inputs, self.dtype(inputs[0]), shapes)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
 use super::builder::{Graph, Node, Value};
-use super::fused::{Fused, Kernels};
+use super::fused::Fused;
 use super::op::Op;
 
 /// 2 sqrt(2 / pi): the slope of the sigmoid form of GELU.
@@ -114,9 +114,7 @@ impl Adjoints<'_> {
                 self.accumulate(x, dx);
             }
             (Op::Relu, &[x]) => {
-                let zero = self.graph.scalar_like(0.0, dy);
-                let off = self.graph.greater_or_equal(zero, y);
-                let dx = self.graph.where_(off, zero, dy);
+                let dx = self.relu(y, dy);
                 self.accumulate(x, dx);
             }
             (Op::GeluTanh, &[x]) => {
@@ -187,13 +185,14 @@ impl Adjoints<'_> {
                 let dx = self.graph.expand(dy, &shape);
                 self.accumulate(x, dx);
             }
-            (Op::Fused(Fused::GatedGelu), &[gate, wide]) => {
-                let [d_gate, d_wide] = self.graph.fused(Fused::GatedGeluGrad, &[gate, wide, dy]);
-                for (x, dx) in [(gate, d_gate), (wide, d_wide)] {
-                    if self.wanted(x) {
-                        self.accumulate(x, dx);
-                    }
-                }
+            (Op::Fused(Fused::GatedGelu), &[both]) => {
+                let [dx] = self.graph.fused(Fused::GatedGeluGrad, &[both, dy]);
+                self.accumulate(both, dx);
+            }
+            (Op::Fused(Fused::Attention), &[qkv, ref biases @ ..]) => {
+                assert!(!biases.iter().any(|&bias| self.wanted(bias)), "biases have no derivative here");
+                let dx = self.graph.attention_grad(inputs, &node.outputs, dy);
+                self.accumulate(qkv, dx);
             }
             (Op::Fused(Fused::BiasedSoftmax), &[scores, ref biases @ ..]) => {
                 assert!(!biases.iter().any(|&bias| self.wanted(bias)), "biases have no derivative here");
@@ -204,9 +203,20 @@ impl Adjoints<'_> {
         }
     }
 
+    /// dx = dy where y > 0.
+    fn relu(&mut self, y: Value, dy: Value) -> Value {
+        if self.graph.kernels().are_fused() {
+            let [dx] = self.graph.fused(Fused::ReluGrad, &[y, dy]);
+            return dx;
+        }
+        let zero = self.graph.scalar_like(0.0, dy);
+        let off = self.graph.greater_or_equal(zero, y);
+        self.graph.where_(off, zero, dy)
+    }
+
     /// dx = p * (dy - sum(dy * p)).
     fn softmax(&mut self, p: Value, dy: Value) -> Value {
-        if self.graph.kernels() != Kernels::Standard {
+        if self.graph.kernels().are_fused() {
             let [dx] = self.graph.fused(Fused::SoftmaxGrad, &[p, dy]);
             return dx;
         }
@@ -221,7 +231,7 @@ impl Adjoints<'_> {
     fn rms_norm(&mut self, x: Value, scale: Value, y: Value, r: Value, dy: Value) -> Value {
         let before = self.of.get(&x).copied();
         let g = &mut *self.graph;
-        if g.kernels() != Kernels::Standard {
+        if g.kernels().are_fused() {
             let inputs: Vec<Value> = [x, scale, r, dy].into_iter().chain(before).collect();
             let [dx] = g.fused(Fused::RmsNormGrad, &inputs);
             return dx;

@@ -74,12 +74,12 @@ pub(super) enum Op {
     Transpose(Vec<usize>),
     Reshape,
     Expand,
-    Gather,
+    Gather {
+        axis: usize,
+    },
     Concat {
         axis: usize,
     },
-    /// From a start to an end along an axis.
-    Slice,
     Range,
     ReduceSum,
     ReduceMean,
@@ -130,9 +130,8 @@ impl Op {
             Self::Transpose(perm) => (STANDARD, "Transpose", vec![attribute::ints("perm", perm)]),
             Self::Reshape => plain("Reshape"),
             Self::Expand => plain("Expand"),
-            Self::Gather => (STANDARD, "Gather", vec![attribute::int("axis", 0)]),
+            Self::Gather { axis } => (STANDARD, "Gather", vec![attribute::int("axis", *axis as i64)]),
             Self::Concat { axis } => (STANDARD, "Concat", vec![attribute::int("axis", *axis as i64)]),
-            Self::Slice => plain("Slice"),
             Self::Range => plain("Range"),
             Self::ReduceSum => (STANDARD, "ReduceSum", vec![attribute::int("keepdims", 1)]),
             Self::ReduceMean => (STANDARD, "ReduceMean", vec![attribute::int("keepdims", 1)]),

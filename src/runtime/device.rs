@@ -41,17 +41,19 @@ impl Device {
     }
 
     /// Puts a session's nodes on the device. A device that cannot be used is an error, never a silent fallback.
-    /// `library` is the ONNX Runtime in use.
+    /// With `replay`, a GPU can capture runs and replay them. `library` is the ONNX Runtime in use.
     pub(super) fn register(
         self,
         builder: SessionBuilder,
         precision: Precision,
+        replay: bool,
         library: &Path,
     ) -> Result<SessionBuilder, RuntimeError> {
         let Self::Cuda(number) = self else { return Ok(builder) };
         let provider = ort::ep::CUDA::default()
             .with_device_id(number.cast_signed())
             .with_tf32(precision == Precision::Tf32)
+            .with_cuda_graph(replay)
             .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
             .build()
             .error_on_failure();

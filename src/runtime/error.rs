@@ -49,6 +49,9 @@ pub enum RuntimeError {
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),
+    /// CUDA's driver failed.
+    #[error("CUDA's driver says {0:?}")]
+    Driver(#[from] cudarc::driver::DriverError),
     /// The runtime returned something else than the graph says: a mistake of this program.
     #[error("output {0} is missing or of another type")]
     Output(String),

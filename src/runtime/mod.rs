@@ -7,12 +7,14 @@ mod choice;
 mod cuda;
 mod device;
 mod error;
+mod gpu;
 mod kernels;
 mod library;
 mod model;
 mod pace;
 mod placement;
 mod precision;
+mod replay;
 mod session;
 
 pub use choice::{Chosen, DeviceChoice, UnknownDevice};
@@ -112,9 +114,9 @@ impl Runtime {
         if device != Device::Cpu {
             builder = builder.with_disable_cpu_fallback().map_err(ort::Error::<()>::from)?;
         }
-        let mut builder = device.register(builder, Precision::of(device), &self.library)?;
+        let mut builder = device.register(builder, Precision::of(device), false, &self.library)?;
         let model = graph.to_model(|_| unreachable!("the graph has no weights"));
-        let mut session = Session::new(builder.commit_from_memory(&model)?, device)?;
+        let mut session = Session::new(builder.commit_from_memory(&model)?, device, false)?;
         let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
         if sum.f32s()? == [3.0, -4.0] {
             Ok(())

@@ -8,8 +8,8 @@ use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::value::{DynValue, Tensor};
 
 use super::borrowed::int8_tensor;
-use super::{Device, Precision, Runtime, RuntimeError, Session, kernels, placement};
-use crate::graph::{Arithmetic, DType, External, Graph, Kernels, WeightSource};
+use super::{Device, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
+use crate::graph::{Arithmetic, DType, External, Graph, WeightSource};
 use crate::t5::{Checkpoint, Config, Int8Weights};
 
 /// A frozen T5 on a runtime.
@@ -114,7 +114,7 @@ impl Model {
     /// How graphs for the model's device compute.
     #[must_use]
     pub fn arithmetic(&self) -> Arithmetic {
-        self.precision.arithmetic(self.device)
+        self.precision.arithmetic(self.device, self.config())
     }
 
     /// Loads a graph over the model's weights. `sizes` fixes named dimensions; a large graph loads ten times
@@ -125,6 +125,20 @@ impl Model {
     /// # Errors
     /// If ONNX Runtime refuses the graph or memory is short.
     pub fn session(&self, graph: &Graph, sizes: &[(&str, usize)]) -> Result<Session, RuntimeError> {
+        self.load(graph, sizes, false)
+    }
+
+    /// The same for a graph that runs on the same shapes again and again: on a GPU, what the second such run launches is
+    /// captured, and later ones launch it as a whole. All of its outputs are f32.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn replayed_session(&self, graph: &Graph) -> Result<Session, RuntimeError> {
+        // a profile is of nodes, which a replay does not run
+        self.load(graph, &[], self.device != Device::Cpu && self.profiles.is_none())
+    }
+
+    fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
@@ -138,8 +152,8 @@ impl Model {
                 self.checkpoint.weights_folder().to_string_lossy(),
             )
             .map_err(recover)?;
-        builder = self.device.register(builder, self.precision, self.runtime.library())?;
-        if graph.kernels() != Kernels::Standard {
+        builder = self.device.register(builder, self.precision, replay, self.runtime.library())?;
+        if graph.kernels().are_fused() {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }
         if let Some(folder) = &self.profiles {
@@ -175,8 +189,9 @@ impl Model {
                 WeightSource::Session(self.checkpoint.external(name))
             }
         });
-        let session = builder.commit_from_memory(&model)?;
-        Session::over(session, self.device, int8.map(|int8| int8.weights))
+        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
+        let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay)?;
+        Ok(session.over(int8.map(|int8| int8.weights)))
     }
 
     /// The integers, made or read on first use.

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use super::Device;
 use crate::graph::{Arithmetic, DType, Kernels};
+use crate::t5::Config;
+
+/// Elements of the widest head that attention's kernels take; heads come in eights of them.
+const WIDEST_HEAD: usize = 64;
 
 /// In which format weights and activations are kept, and matrices multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +42,16 @@ impl Precision {
     }
 
     /// How graphs for a device are made.
-    pub(super) fn arithmetic(self, device: Device) -> Arithmetic {
-        let kernels = match (self, device) {
-            (Self::Int8, Device::Cpu) => Kernels::Int8,
-            (_, Device::Cpu) => Kernels::Standard,
-            (_, Device::Cuda(_)) => Kernels::Fused,
-        };
-        let floats = match (self, device) {
-            (Self::Bf16, Device::Cuda(_)) => DType::Bf16,
-            _ => DType::F32,
-        };
-        Arithmetic { kernels, floats }
+    pub(super) fn arithmetic(self, device: Device, config: &Config) -> Arithmetic {
+        match (self, device) {
+            (Self::Int8, Device::Cpu) => Arithmetic { kernels: Kernels::Int8, floats: DType::F32 },
+            (_, Device::Cpu) => Arithmetic::STANDARD,
+            (Self::Bf16, Device::Cuda(_)) if config.d_kv.is_multiple_of(8) && config.d_kv <= WIDEST_HEAD => {
+                Arithmetic { kernels: Kernels::FusedAttention, floats: DType::Bf16 }
+            }
+            (Self::Bf16, Device::Cuda(_)) => Arithmetic { kernels: Kernels::Fused, floats: DType::Bf16 },
+            (_, Device::Cuda(_)) => Arithmetic { kernels: Kernels::Fused, floats: DType::F32 },
+        }
     }
 }
 

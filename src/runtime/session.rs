@@ -6,7 +6,8 @@ use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor, TensorRef};
 
-use super::{Device, RuntimeError};
+use super::replay::Replays;
+use super::{Device, RuntimeError, gpu};
 use crate::t5::Int8Weights;
 
 /// A tensor that goes into a run.
@@ -31,9 +32,12 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Session {
     inner: ort::session::Session,
+    inputs: Vec<String>,
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
+    on_gpu: bool,
+    replays: Option<Replays>,
     /// Memory that initializers are borrowed from; dropped after the session.
     _borrowed: Option<Arc<Int8Weights>>,
 }
@@ -50,11 +54,29 @@ impl<'a> Input<'a> {
     pub fn i64(shape: impl Into<Vec<usize>>, data: &'a [i64]) -> Self {
         Self::I64(shape.into(), data)
     }
+
+    /// Its shape, if it lies in the memory of the host.
+    pub(super) fn shape(&self) -> Option<&[usize]> {
+        match self {
+            Self::F32(shape, _) | Self::I64(shape, _) => Some(shape),
+            Self::Kept(_) => None,
+        }
+    }
 }
 
 // === impl Output ===
 
 impl Output {
+    pub(super) fn new(name: String, value: DynValue) -> Self {
+        Self { name, value }
+    }
+
+    /// Its shape, if it holds 32-bit floats in the memory of the host.
+    pub(super) fn shape(&self) -> Option<Vec<usize>> {
+        let (shape, _) = self.value.try_extract_tensor::<f32>().ok()?;
+        Some(shape.iter().map(|&size| size.unsigned_abs() as usize).collect())
+    }
+
     /// The elements, row-major.
     ///
     /// # Errors
@@ -70,24 +92,28 @@ impl Output {
 // === impl Session ===
 
 impl Session {
-    pub(super) fn new(inner: ort::session::Session, device: Device) -> Result<Self, RuntimeError> {
-        Self::over(inner, device, None)
-    }
-
-    /// A session over integer weights.
-    pub(super) fn over(
+    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it.
+    pub(super) fn new(
         inner: ort::session::Session,
         device: Device,
-        borrowed: Option<Arc<Int8Weights>>,
+        replay: bool,
     ) -> Result<Self, RuntimeError> {
-        let outputs = inner.outputs().iter().map(|outlet| outlet.name().to_owned()).collect();
+        let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect();
         Ok(Self {
-            inner,
-            outputs,
+            inputs: names(inner.inputs()),
+            outputs: names(inner.outputs()),
             device: device.memory()?,
             host: Device::Cpu.memory()?,
-            _borrowed: borrowed,
+            on_gpu: device != Device::Cpu,
+            replays: if replay { Replays::on(device)? } else { None },
+            inner,
+            _borrowed: None,
         })
+    }
+
+    /// The same over integer weights, which it keeps.
+    pub(super) fn over(self, borrowed: Option<Arc<Int8Weights>>) -> Self {
+        Self { _borrowed: borrowed, ..self }
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.
@@ -95,21 +121,18 @@ impl Session {
     /// # Errors
     /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Outputs, RuntimeError> {
-        let known: Vec<&str> = self.inner.inputs().iter().map(ort::value::Outlet::name).collect();
-        let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(inputs.len());
-        for (name, input) in inputs {
-            if !known.contains(name) {
-                continue;
-            }
-            let value = match input {
-                Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
-                Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
-                Input::Kept(output) => (&output.value).into(),
-            };
-            values.push(((*name).to_owned(), value));
+        let read: Vec<(&str, Input<'_>)> =
+            inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
+        if let Some(replays) = &mut self.replays {
+            return replays.run(&mut self.inner, &self.outputs, &read);
         }
-        let mut results = self.inner.run(values)?;
+        let _beside_others = self.on_gpu.then(gpu::beside_others);
+        let mut results = self.inner.run(host_values(&read)?)?;
         take_all(&self.outputs, |name| results.remove(name))
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        self.inputs.iter().any(|known| known == name)
     }
 
     /// The same for outputs that go into later runs: those that `keep` names stay in the memory of the device, where
@@ -124,7 +147,7 @@ impl Session {
     ) -> Result<Outputs, RuntimeError> {
         let mut binding = self.inner.create_binding()?;
         for (name, input) in inputs {
-            if !self.inner.inputs().iter().any(|known| known.name() == *name) {
+            if !self.reads(name) {
                 continue;
             }
             match input {
@@ -141,12 +164,28 @@ impl Session {
         for name in &self.outputs {
             binding.bind_output_to_device(name, if keep(name) { &self.device } else { &self.host })?;
         }
+        let _beside_others = self.on_gpu.then(gpu::beside_others);
         let mut results = self.inner.run_binding(&binding)?;
         take_all(&self.outputs, |name| results.remove(name))
     }
 }
 
-fn take_all(
+/// Inputs as a run takes them from the host.
+pub(super) fn host_values<'i>(
+    inputs: &'i [(&str, Input<'_>)],
+) -> Result<Vec<(String, SessionInputValue<'i>)>, RuntimeError> {
+    let value = |(name, input): &'i (&str, Input<'_>)| {
+        let value: SessionInputValue<'i> = match input {
+            Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
+            Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
+            Input::Kept(output) => (&output.value).into(),
+        };
+        Ok(((*name).to_owned(), value))
+    };
+    inputs.iter().map(value).collect()
+}
+
+pub(super) fn take_all(
     names: &[String],
     mut take: impl FnMut(&str) -> Option<DynValue>,
 ) -> Result<Outputs, RuntimeError> {
@@ -162,6 +201,15 @@ fn take_all(
 pub struct Outputs(Vec<Output>);
 
 impl Outputs {
+    pub(super) fn new(outputs: Vec<Output>) -> Self {
+        Self(outputs)
+    }
+
+    /// The outputs' shapes, in the order of the graph.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = Option<Vec<usize>>> {
+        self.0.iter().map(Output::shape)
+    }
+
     /// Takes an output out.
     ///
     /// # Errors

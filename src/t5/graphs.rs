@@ -33,8 +33,8 @@ pub const ENCODER_HIDDEN: &str = "encoder_hidden";
 pub const LOGITS: &str = "logits";
 /// Output `[batch]` f32: negative log likelihood of an example's targets, in nats, summed over positions.
 pub const LOSS: &str = "loss";
-/// Input `[1]` i64: the largest number of prompt rows that an example of the batch has.
-pub const PROMPT_LENGTH: &str = "prompt_length";
+/// Input `[prompt_length]` i64: 0, 1, ... up to the largest number of prompt rows that an example of the batch has.
+pub const PROMPT_POSITIONS: &str = "prompt_positions";
 /// Output `[batch, prompt_length, d_model]` f32: dL_i/dx of each example's own loss at its prompt positions, which
 /// come first, and 0 where an example has fewer of them.
 pub const PROMPT_GRADIENT: &str = "prompt_gradient";
@@ -119,7 +119,7 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
 
 /// A tuning step: the loss of every example and its derivative at the example's own prompt rows.
 ///
-/// Inputs are those of [`scoring`] plus [`PROMPT_LENGTH`], [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
+/// Inputs are those of [`scoring`] plus [`PROMPT_POSITIONS`], [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
 /// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
@@ -128,15 +128,15 @@ pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic)
     let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
     let gradient = g.gradient(loss, source.prompt);
-    let count = g.input(PROMPT_LENGTH, DType::I64, &[1.into()]);
-    let gradient = g.first(gradient, 1, count, Dim::Named("prompt_length"));
+    let positions = g.input(PROMPT_POSITIONS, DType::I64, &[Dim::Named("prompt_length")]);
+    let gradient = g.take(gradient, 1, positions);
     let gradient = g.cast(gradient, DType::F32);
     g.output(LOSS, loss);
     g.output(PROMPT_GRADIENT, gradient);
     t5.graph
 }
 
-/// The forward half of [`tuning`]: its inputs but for [`PROMPT_LENGTH`], to [`LOSS`].
+/// The forward half of [`tuning`]: its inputs but for [`PROMPT_POSITIONS`], to [`LOSS`].
 #[must_use]
 pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic);
@@ -204,10 +204,11 @@ impl<'a> Forward<'a> {
         let position = self.encoder_position_bias();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        // standard operators add both once for all layers; a fused softmax reads the two small ones instead
-        let bias = match self.graph.kernels() {
-            Kernels::Standard => (self.graph.add(position, hidden_keys), None),
-            Kernels::Fused | Kernels::Int8 => (position, Some(hidden_keys)),
+        // standard operators add both once for all layers; fused ones read the two small ones instead
+        let bias = if self.graph.kernels().are_fused() {
+            (position, Some(hidden_keys))
+        } else {
+            (self.graph.add(position, hidden_keys), None)
         };
         let mut x = Stream::new(embedded);
         for block in 0..self.config.num_layers {
@@ -240,7 +241,7 @@ impl<'a> Forward<'a> {
             let past = cache.map(|cache| cache[block]);
             let keys_and_values;
             (x, keys_and_values) = self.self_attention(x, TARGET, (bias, None), &at(0), past);
-            present.push(keys_and_values);
+            present.extend(keys_and_values);
             x = self.cross_attention(x, hidden, hidden_keys, &at(1));
             x = self.feed_forward(x, &at(2));
         }
@@ -318,23 +319,20 @@ impl<'a> Forward<'a> {
     fn feed_forward(&mut self, mut x: Stream, at: &str) -> Stream {
         let (d, f) = (self.config.d_model, self.config.d_ff);
         let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
-        let activation = self.config.activation;
-        let mut inner = |name: &str| self.project(h, &format!("{at}.DenseReluDense.{name}.weight"), f, d);
-        let inner = match activation {
+        let [wi, gate, wide, wo] =
+            ["wi", "wi_0", "wi_1", "wo"].map(|name| format!("{at}.DenseReluDense.{name}.weight"));
+        let inner = match self.config.activation {
             Activation::Relu => {
-                let wide = inner("wi");
+                let wide = self.project(h, &wi, f, d);
                 self.relu(wide)
             }
-            Activation::GatedGelu => {
-                let (gate, wide) = (inner("wi_0"), inner("wi_1"));
-                self.gated_gelu(gate, wide)
-            }
+            Activation::GatedGelu => self.gated_gelu(h, [&gate, &wide], f, d),
         };
-        self.add_product(x, inner, &format!("{at}.DenseReluDense.wo.weight"), d, f)
+        self.add_product(x, inner, &wo, d, f)
     }
 
     /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
-    /// of positions, and of keys that are hidden.
+    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it all.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
@@ -343,12 +341,22 @@ impl<'a> Forward<'a> {
         bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
-    ) -> (Stream, [Value; 2]) {
+    ) -> (Stream, Option<[Value; 2]>) {
         let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
-        let [q, k, v] = ["q", "k", "v"].map(|name| {
-            let weight = format!("{at}.SelfAttention.{name}.weight");
-            self.heads(h, positions, &weight)
-        });
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
+        if let Rows::Floats(h) = h
+            && past.is_none()
+            && self.graph.kernels() == Kernels::FusedAttention
+        {
+            let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
+            let weights = [q, k, v].map(|name| self.graph.weight(&name, &[inner, d]));
+            let g = &mut self.graph;
+            let weight = g.concat(&weights, 0);
+            let qkv = g.gemm(h, weight, true, None);
+            let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
+            return (self.add_product(x, Rows::Floats(mixed), &o, d, inner), None);
+        }
+        let [q, k, v] = [q, k, v].map(|weight| self.heads(h, positions, &weight));
         let g = &mut self.graph;
         let (k, v) = match past {
             Some([past_k, past_v]) => (g.concat(&[past_k, k], 2), g.concat(&[past_v, v], 2)),
@@ -357,7 +365,7 @@ impl<'a> Forward<'a> {
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
-        (self.merge(mixed, x, &format!("{at}.SelfAttention.o.weight")), [k, v])
+        (self.merge(mixed, x, &o), Some([k, v]))
     }
 
     /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder

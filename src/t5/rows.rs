@@ -110,13 +110,23 @@ impl Forward<'_> {
         }
     }
 
-    /// gelu(gate) * wide.
-    pub(super) fn gated_gelu(&mut self, gate: Product, wide: Product) -> Rows {
-        match (gate, wide) {
-            (Product::Int8(gate), Product::Int8(wide)) => Rows::Int8(self.graph.int8_gated_gelu(gate, wide)),
-            (gate, wide) => {
-                let (gate, wide) = (self.floats(gate), self.floats(wide));
-                Rows::Floats(self.graph.gated_gelu(gate, wide))
+    /// gelu(rows gate') * (rows wide') of two weights `[columns, width]`.
+    pub(super) fn gated_gelu(
+        &mut self,
+        rows: Rows,
+        [gate, wide]: [&str; 2],
+        columns: usize,
+        width: usize,
+    ) -> Rows {
+        let g = &mut self.graph;
+        match rows {
+            Rows::Floats(x) => {
+                let weights = [gate, wide].map(|name| g.weight(name, &[columns, width]));
+                Rows::Floats(g.gated_gelu(x, weights))
+            }
+            Rows::Int8(rows) => {
+                let [gate, wide] = [gate, wide].map(|name| g.int8_product(rows, name, columns, width));
+                Rows::Int8(g.int8_gated_gelu(gate, wide))
             }
         }
     }

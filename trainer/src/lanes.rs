@@ -1,15 +1,24 @@
-//! Work spread over devices: each has its own tools and, while there is work, its own thread.
+//! Work spread over devices: each has its own tools and its own thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use xprompt::runtime::{Device, Paces};
 
 /// Devices side by side, each with tools of type `L`.
 #[derive(Debug)]
 pub struct Lanes<L> {
-    tools: Vec<L>,
+    lanes: Vec<Lane<L>>,
     paces: Paces,
+}
+
+#[derive(Debug)]
+struct Lane<L> {
+    tools: L,
+    /// The thread that works with them, always the same: runs that were captured on a GPU are replayed by the thread that
+    /// captured them. One lane works on the thread of the caller.
+    thread: Option<ThreadPool>,
 }
 
 /// A piece of work that was done.
@@ -23,20 +32,26 @@ struct Done<R> {
 
 impl<L: Send> Lanes<L> {
     /// One lane for each device.
+    ///
+    /// # Panics
+    /// If the system has no more threads.
     #[must_use]
     pub fn new(lanes: impl IntoIterator<Item = (Device, L)>) -> Self {
         let (devices, tools): (Vec<Device>, Vec<L>) = lanes.into_iter().unzip();
-        Self { tools, paces: Paces::new(devices) }
+        let several = tools.len() > 1;
+        let thread = || ThreadPoolBuilder::new().num_threads(1).build().expect("the system has threads");
+        let lane = |tools| Lane { tools, thread: several.then(thread) };
+        Self { lanes: tools.into_iter().map(lane).collect(), paces: Paces::new(devices) }
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.tools.len()
+        self.lanes.len()
     }
 
     /// Works on all items, each on the lane that is free first; results come in the items' order. `size` says how much
-    /// work an item is. One lane works on the thread of the caller.
+    /// work an item is.
     ///
     /// # Errors
     /// The first error in the items' order among those that were met; no item is begun after one failed.
@@ -62,16 +77,20 @@ impl<L: Send> Lanes<L> {
             }
             all
         };
-        let done: Vec<Vec<Done<Result<R, E>>>> = match self.tools.as_mut_slice() {
-            [tools] => vec![drive(tools)],
-            lanes => std::thread::scope(|scope| {
-                let drive = &drive;
-                let threads: Vec<_> =
-                    lanes.iter_mut().map(|tools| scope.spawn(move || drive(tools))).collect();
-                let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-                joined.map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-            }),
+        let work = |Lane { tools, thread }: &mut Lane<L>| match thread {
+            Some(thread) => thread.install(|| drive(tools)),
+            None => drive(tools),
         };
+        let done: Vec<Vec<Done<Result<R, E>>>> = std::thread::scope(|scope| {
+            let work = &work;
+            let mut lanes = self.lanes.iter_mut();
+            let own = lanes.next();
+            let others: Vec<_> = lanes.map(|lane| scope.spawn(move || work(lane))).collect();
+            let own = own.map(work);
+            let joined = others.into_iter().map(std::thread::ScopedJoinHandle::join);
+            let joined = joined.map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            own.into_iter().chain(joined).collect()
+        });
         for (place, done) in done.iter().enumerate() {
             done.iter().for_each(|done| self.paces.note(place, size(&items[done.item]), done.seconds));
         }

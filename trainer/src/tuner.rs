@@ -5,7 +5,7 @@
 
 mod batch;
 
-use xprompt::engine::{Answers, Source};
+use xprompt::engine::{Answers, Sizes, Source};
 use xprompt::graph::{Arithmetic, Graph};
 use xprompt::runtime::{Input, Model, RuntimeError, Session};
 use xprompt::t5::{Checkpoint, Config, graphs};
@@ -164,11 +164,11 @@ impl<'m> Graphs<'m> {
     ) -> Result<Vec<Contribution>, RuntimeError> {
         let config = self.model.config();
         let d = config.d_model;
-        let batch = Batch::new(examples, config);
+        let batch = Batch::new(examples, config, Sizes::of(self.model.device()));
         let longest = examples.iter().map(|example| example.source.prompt.len() / d).max().unwrap_or(0);
-        let longest_prompt = [longest as i64];
+        let positions: Vec<i64> = (0..longest as i64).collect();
         let mut inputs = batch.inputs();
-        inputs.push((graphs::PROMPT_LENGTH, Input::i64([1], &longest_prompt)));
+        inputs.push((graphs::PROMPT_POSITIONS, Input::i64([longest], &positions)));
         let mut outputs = self.tuning.of(kind, self.model)?.run(&inputs)?;
         let losses = outputs.take(graphs::LOSS)?;
         let gradients = outputs.take(graphs::PROMPT_GRADIENT)?;
@@ -182,7 +182,7 @@ impl<'m> Graphs<'m> {
     }
 
     fn losses(&mut self, kind: graphs::Answers, examples: &[Tuned<'_>]) -> Result<Vec<f32>, RuntimeError> {
-        let batch = Batch::new(examples, self.model.config());
+        let batch = Batch::new(examples, self.model.config(), Sizes::of(self.model.device()));
         let losses = self.loss.of(kind, self.model)?.run(&batch.inputs())?.take(graphs::LOSS)?;
         Ok(losses.f32s()?.to_vec())
     }
@@ -201,7 +201,8 @@ impl Sessions {
             graphs::Answers::Vocabulary => &mut self.text,
         };
         if slot.is_none() {
-            *slot = Some(model.session(&(self.graph)(model.checkpoint(), kind, model.arithmetic()), &[])?);
+            let graph = (self.graph)(model.checkpoint(), kind, model.arithmetic());
+            *slot = Some(model.replayed_session(&graph)?);
         }
         Ok(slot.as_mut().expect("invariant: the session was loaded above"))
     }

@@ -1,7 +1,9 @@
-//! What the operators compute, in plain loops over f32: the definition that the GPU's kernels are held to.
+//! What the operators compute, in plain loops over f32.
 //!
-//! Graphs of floats for a CPU are made of standard operators; a graph of fused ones runs all the same. Int8 graphs use
-//! the softmax of these.
+//! Graphs of floats for a CPU are made of standard operators, which are faster there; a graph of fused ones runs all the
+//! same. Int8 graphs use the softmax.
+
+mod attention;
 
 use std::f32::consts::FRAC_2_SQRT_PI;
 
@@ -41,7 +43,7 @@ impl Operator for CpuOperator {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..outputs(self.0)).map(|_| OperatorOutput::required(TensorElementType::Float32))
+        outputs(self.0, TensorElementType::Float32)
     }
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<CpuKernel> {
@@ -53,10 +55,8 @@ impl Operator for CpuOperator {
 
 impl Kernel for CpuKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        match self.0 {
-            Fused::BiasedSoftmax => return biased_softmax(context),
-            Fused::GatedGelu => return gated_gelu(context),
-            Fused::GatedGeluGrad | Fused::RmsNormGrad | Fused::SoftmaxGrad => {}
+        if self.0 == Fused::BiasedSoftmax {
+            return biased_softmax(context);
         }
         let mut tensors = Vec::new();
         for index in 0..context.num_inputs()? {
@@ -65,21 +65,32 @@ impl Kernel for CpuKernel {
                 tensors.push(Tensor { x: x.to_vec(), shape: shape.to_vec() });
             }
         }
-        let results = match (self.0, tensors.as_slice()) {
-            (Fused::GatedGeluGrad, [gate, wide, dy]) => gated_gelu_grad(&gate.x, &wide.x, &dy.x),
+        let results: Vec<Tensor> = match (self.0, tensors.as_slice()) {
+            (Fused::GatedGelu, [both]) => vec![gated_gelu(both)],
+            (Fused::GatedGeluGrad, [both, dy]) => vec![both.like(gated_gelu_grad(both, &dy.x))],
+            (Fused::ReluGrad, [y, dy]) => {
+                let each = y.x.iter().zip(&dy.x).map(|(&y, &dy)| if y > 0.0 { dy } else { 0.0 });
+                vec![y.like(each.collect())]
+            }
             (Fused::RmsNormGrad, [x, scale, inverse, dy, before @ ..]) => {
                 let before = before.first().map(|before| before.x.as_slice());
-                vec![rms_norm_grad(&x.x, &scale.x, &inverse.x, &dy.x, before)]
+                vec![x.like(rms_norm_grad(&x.x, &scale.x, &inverse.x, &dy.x, before))]
             }
-            (Fused::SoftmaxGrad, [p, dy]) => vec![softmax_grad(&p.x, &dy.x, p.width())],
+            (Fused::SoftmaxGrad, [p, dy]) => vec![p.like(softmax_grad(&p.x, &dy.x, p.width()))],
+            (Fused::Attention, [qkv, position, hidden @ ..]) => {
+                attention::forward(qkv, position, hidden.first())
+            }
+            (Fused::AttentionGrad, [qkv, position, y, _, dy, hidden @ ..]) => {
+                attention::gradient([qkv, position], hidden.first(), y, dy)
+            }
             (fused, inputs) => {
                 return Err(ort::Error::new(format!("{} of {} inputs", fused.name(), inputs.len())));
             }
         };
         for (index, result) in results.into_iter().enumerate() {
-            let output = context.output(index, tensors[index].shape.clone())?;
+            let output = context.output(index, result.shape)?;
             let mut output = output.ok_or_else(|| ort::Error::new(format!("output {index} is missing")))?;
-            output.try_extract_tensor_mut::<f32>()?.1.copy_from_slice(&result);
+            output.try_extract_tensor_mut::<f32>()?.1.copy_from_slice(&result.x);
         }
         Ok(())
     }
@@ -92,6 +103,10 @@ impl Tensor {
     fn width(&self) -> usize {
         self.shape.last().map_or(1, |&size| size.unsigned_abs() as usize).max(1)
     }
+
+    fn like(&self, x: Vec<f32>) -> Self {
+        Self { x, shape: self.shape.clone() }
+    }
 }
 
 const SLOPE: f32 = FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
@@ -102,14 +117,29 @@ fn gelu_gate(x: f32) -> f32 {
     1.0 / (1.0 + (-SLOPE * x * (1.0 + CUBIC * x * x)).exp())
 }
 
-fn gated_gelu_grad(gate: &[f32], wide: &[f32], dy: &[f32]) -> Vec<Vec<f32>> {
-    let each = gate.iter().zip(wide).zip(dy).map(|((&x, &wide), &dy)| {
-        let s = gelu_gate(x);
-        let slope = s + x * s * (1.0 - s) * SLOPE * (1.0 + 3.0 * CUBIC * x * x);
-        (dy * wide * slope, dy * x * s)
+fn gated_gelu(both: &Tensor) -> Tensor {
+    let width = both.width() / 2;
+    let row =
+        |row: &[f32]| (0..width).map(|i| row[i] * gelu_gate(row[i]) * row[width + i]).collect::<Vec<_>>();
+    let mut shape = both.shape.clone();
+    shape.pop();
+    shape.push(width as i64);
+    Tensor { x: both.x.chunks(2 * width).flat_map(row).collect(), shape }
+}
+
+fn gated_gelu_grad(both: &Tensor, dy: &[f32]) -> Vec<f32> {
+    let width = both.width() / 2;
+    let rows = both.x.chunks(2 * width).zip(dy.chunks(width)).map(|(row, dy)| {
+        let (gate, wide) = row.split_at(width);
+        let each = gate.iter().zip(wide).zip(dy).map(|((&x, &wide), &dy)| {
+            let s = gelu_gate(x);
+            let slope = s + x * s * (1.0 - s) * SLOPE * (1.0 + 3.0 * CUBIC * x * x);
+            (dy * wide * slope, dy * x * s)
+        });
+        let (d_gate, d_wide): (Vec<f32>, Vec<f32>) = each.unzip();
+        [d_gate, d_wide].concat()
     });
-    let (d_gate, d_wide) = each.unzip();
-    vec![d_gate, d_wide]
+    rows.flatten().collect()
 }
 
 fn rms_norm_grad(x: &[f32], scale: &[f32], inverse: &[f32], dy: &[f32], before: Option<&[f32]>) -> Vec<f32> {
@@ -126,7 +156,7 @@ fn rms_norm_grad(x: &[f32], scale: &[f32], inverse: &[f32], dy: &[f32], before: 
     }
 }
 
-/// The sums of scores, positions and hidden keys are not written down: a pass over the scores.
+/// The sums of scores, positions and hidden keys are not written down: a pass over the scores, on all threads.
 fn biased_softmax(context: &ComputeContext) -> ort::Result<()> {
     let [scores, position] = [input(context, 0)?, input(context, 1)?];
     let hidden = if context.num_inputs()? > 2 { context.input(2)? } else { None };
@@ -143,17 +173,6 @@ fn biased_softmax(context: &ComputeContext) -> ort::Result<()> {
         let own = row * keys % position.len();
         let hidden = if hidden.is_empty() { &[] } else { &hidden[row / (heads * queries) * keys..][..keys] };
         rows::softmax(&scores[row * keys..][..keys], &position[own..][..keys], hidden, p);
-    })
-}
-
-fn gated_gelu(context: &ComputeContext) -> ort::Result<()> {
-    let [gate, wide] = [input(context, 0)?, input(context, 1)?];
-    let (shape, gate) = gate.try_extract_tensor::<f32>()?;
-    let wide = wide.try_extract_tensor::<f32>()?.1;
-    let [rows, width] = sizes_of(shape)?;
-    let mut product = output(context, 0, &[rows, width])?;
-    by_rows(context, width, product.try_extract_tensor_mut::<f32>()?.1, |row, product| {
-        rows::gated_gelu(&gate[row * width..][..width], &wide[row * width..][..width], product);
     })
 }
 

@@ -13,12 +13,14 @@ template <int V> struct Pack { float x[V]; };
 
 __device__ inline float widen(bf16 h) { return __uint_as_float((unsigned)h << 16); }
 
-// to nearest, ties to even; what is not a number stays so
-__device__ inline bf16 narrow(float f) {
-  unsigned u = __float_as_uint(f);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return (bf16)((u >> 16) | 0x40u);
-  return (bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+// two elements of a word, the first in its lower half; to nearest, ties to even
+__device__ inline unsigned two(float low, float high) {
+  unsigned r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
 }
+
+__device__ inline bf16 narrow(float f) { return (bf16)two(f, 0.0f); }
 
 template <int V> __device__ inline Pack<V> load(const float* p) {
   Pack<V> r;
@@ -34,10 +36,11 @@ template <int V> __device__ inline Pack<V> load(const float* p) {
 
 template <int V> __device__ inline Pack<V> load(const bf16* p) {
   Pack<V> r;
-  if (V == 4) {
-    ushort4 v = *reinterpret_cast<const ushort4*>(p);
-    r.x[V > 1 ? 1 : 0] = widen(v.y); r.x[V > 2 ? 2 : 0] = widen(v.z); r.x[V > 3 ? 3 : 0] = widen(v.w);
-    r.x[0] = widen(v.x);
+  if (V == 8) {
+    uint4 v = *reinterpret_cast<const uint4*>(p);
+    unsigned words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < V; i++) r.x[i] = __uint_as_float(i % 2 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
   } else {
     r.x[0] = widen(*p);
   }
@@ -54,12 +57,21 @@ template <int V> __device__ inline void store(float* p, const Pack<V>& r) {
 }
 
 template <int V> __device__ inline void store(bf16* p, const Pack<V>& r) {
-  if (V == 4) {
-    *reinterpret_cast<ushort4*>(p) = make_ushort4(
-        narrow(r.x[0]), narrow(r.x[V > 1 ? 1 : 0]), narrow(r.x[V > 2 ? 2 : 0]), narrow(r.x[V > 3 ? 3 : 0]));
+  if (V == 8) {
+    const float* x = r.x;
+    *reinterpret_cast<uint4*>(p) = make_uint4(
+        two(x[0], x[V > 1 ? 1 : 0]), two(x[V > 2 ? 2 : 0], x[V > 3 ? 3 : 0]),
+        two(x[V > 4 ? 4 : 0], x[V > 5 ? 5 : 0]), two(x[V > 6 ? 6 : 0], x[V > 7 ? 7 : 0]));
   } else {
     *p = narrow(r.x[0]);
   }
+}
+
+// e^x; one that is smaller than the smallest normal number is 0
+__device__ inline float exponential(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+  return y;
 }
 
 // --- a row is a warp's work ---
@@ -79,13 +91,16 @@ __device__ inline int lane() { return threadIdx.x & 31; }
 #define GELU_C 1.5957691216057308f
 #define GELU_K 0.044715f
 
-__device__ inline float gelu_gate(float x) { return 1.0f / (1.0f + __expf(-GELU_C * x * (1.0f + GELU_K * x * x))); }
+__device__ inline float gelu_gate(float x) { return 1.0f / (1.0f + exponential(-GELU_C * x * (1.0f + GELU_K * x * x))); }
 
-// y = gelu(gate) * wide
+// y = gelu(gate) * wide, where a row of `both` holds `width` gates and then as many wides
 template <class T, int V>
-__device__ inline void gated_gelu(const T* gate, const T* wide, T* y, i64 count) {
-  i64 step = (i64)gridDim.x * blockDim.x * V;
-  for (i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V; i < count; i += step) {
+__device__ inline void gated_gelu(const T* both, T* y, i64 rows, int width) {
+  i64 row = own_row();
+  if (row >= rows) return;
+  const T *gate = both + 2 * row * width, *wide = gate + width;
+  y += row * width;
+  for (int i = lane() * V; i < width; i += 32 * V) {
     Pack<V> g = load<V>(gate + i), w = load<V>(wide + i), r;
 #pragma unroll
     for (int k = 0; k < V; k++) r.x[k] = g.x[k] * gelu_gate(g.x[k]) * w.x[k];
@@ -93,11 +108,15 @@ __device__ inline void gated_gelu(const T* gate, const T* wide, T* y, i64 count)
   }
 }
 
-// d_gate = dy * wide * gelu'(gate), d_wide = dy * gelu(gate)
+// d_gate = dy * wide * gelu'(gate), d_wide = dy * gelu(gate), side by side as they came
 template <class T, int V>
-__device__ inline void gated_gelu_grad(const T* gate, const T* wide, const T* dy, T* d_gate, T* d_wide, i64 count) {
-  i64 step = (i64)gridDim.x * blockDim.x * V;
-  for (i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V; i < count; i += step) {
+__device__ inline void gated_gelu_grad(const T* both, const T* dy, T* d_both, i64 rows, int width) {
+  i64 row = own_row();
+  if (row >= rows) return;
+  const T *gate = both + 2 * row * width, *wide = gate + width;
+  T *d_gate = d_both + 2 * row * width, *d_wide = d_gate + width;
+  dy += row * width;
+  for (int i = lane() * V; i < width; i += 32 * V) {
     Pack<V> g = load<V>(gate + i), w = load<V>(wide + i), d = load<V>(dy + i), dg, dw;
 #pragma unroll
     for (int k = 0; k < V; k++) {
@@ -108,6 +127,22 @@ __device__ inline void gated_gelu_grad(const T* gate, const T* wide, const T* dy
     }
     store<V>(d_gate + i, dg);
     store<V>(d_wide + i, dw);
+  }
+}
+
+// --- ReLU ---
+
+// dx = dy where y > 0
+template <class T, int V>
+__device__ inline void relu_grad(const T* y, const T* dy, T* dx, i64 rows, int width) {
+  i64 row = own_row();
+  if (row >= rows) return;
+  y += row * width; dy += row * width; dx += row * width;
+  for (int i = lane() * V; i < width; i += 32 * V) {
+    Pack<V> a = load<V>(y + i), d = load<V>(dy + i);
+#pragma unroll
+    for (int k = 0; k < V; k++) d.x[k] = a.x[k] > 0.0f ? d.x[k] : 0.0f;
+    store<V>(dx + i, d);
   }
 }
 
@@ -160,19 +195,19 @@ __device__ inline void biased_softmax(
 #pragma unroll
     for (int k = 0; k < V; k++) {
       float z = a.x[k] + b.x[k] + (hidden ? h.x[k] : 0.0f);
-      if (z > top) { total *= __expf(top - z); top = z; }
-      total += __expf(z - top);
+      if (z > top) { total *= exponential(top - z); top = z; }
+      total += exponential(z - top);
     }
   }
   float highest = top;
   for (int offset = 16; offset > 0; offset >>= 1) highest = fmaxf(highest, __shfl_xor_sync(FULL, highest, offset));
   // a lane without elements has a total of 0
-  float scale = 1.0f / sum(total == 0.0f ? 0.0f : total * __expf(top - highest));
+  float scale = 1.0f / sum(total == 0.0f ? 0.0f : total * exponential(top - highest));
   for (int i = lane() * V; i < width; i += 32 * V) {
     Pack<V> a = load<V>(scores + i), b = load<V>(position + i), h, y;
     if (hidden) h = load<V>(hidden + i);
 #pragma unroll
-    for (int k = 0; k < V; k++) y.x[k] = __expf(a.x[k] + b.x[k] + (hidden ? h.x[k] : 0.0f) - highest) * scale;
+    for (int k = 0; k < V; k++) y.x[k] = exponential(a.x[k] + b.x[k] + (hidden ? h.x[k] : 0.0f) - highest) * scale;
     store<V>(p + i, y);
   }
 }
@@ -198,15 +233,426 @@ __device__ inline void softmax_grad(const T* p, const T* dy, T* dx, i64 rows, in
   }
 }
 
+// --- attention ---
+
+// softmax(q k' + position + hidden) v on tensor cores, a tile of 64 by 64 pairs at a time; the pairs never reach memory.
+// A row of `qkv` holds the queries, keys and values of all heads, `d` elements each, of one position. A block of four
+// warps owns 64 rows of one head of one example, each warp 16 of them. `D` is `d` rounded up to what fits a kernel.
+//
+// Registers hold 16 by 16 matrices as the instructions want them: `a` and `b` are operands, `c` sums. Lane 4 g + t has
+// rows g and g + 8 and the columns 2 t and 2 t + 1 (for the second half, + 8).
+
+#define TILE 64
+#define PAD 8
+#define THREADS 128
+
+struct Heads {
+  int heads, length, d;
+  i64 inner, example;
+  int head;
+
+  __device__ inline Heads(int heads_, int length_, int d_, i64 which)
+      : heads(heads_), length(length_), d(d_), inner((i64)heads_ * d_), example(which / heads_), head(which % heads_) {}
+
+  // where this head's queries (0), keys (1) or values (2) begin
+  __device__ inline i64 in_qkv(int part) const { return example * length * 3 * inner + part * inner + head * d; }
+  __device__ inline i64 in_out() const { return example * length * inner + head * d; }
+  __device__ inline i64 in_statistics() const { return (example * heads + head) * length; }
+};
+
+__device__ inline void multiply(float* c, const unsigned* a, unsigned b0, unsigned b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// four 8 by 8 matrices; lane 8 m + i names row i of matrix m
+__device__ inline void matrices(unsigned* r, const bf16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"((unsigned)__cvta_generic_to_shared(row))
+               : "memory");
+}
+
+__device__ inline void matrices_turned(unsigned* r, const bf16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"((unsigned)__cvta_generic_to_shared(row))
+               : "memory");
+}
+
+// rows row.., columns column.. of a tile as the left operand
+template <int D> __device__ inline void left(unsigned* a, const bf16* tile, int row, int column) {
+  int m = lane() >> 3, i = lane() & 7;
+  matrices(a, tile + (row + (m & 1) * 8 + i) * (D + PAD) + column + (m >> 1) * 8);
+}
+
+// the same as the right operand, turned: 16 rows of the tile are 16 columns of the product
+template <int D> __device__ inline void right_turned(unsigned* b, const bf16* tile, int row, int column) {
+  int m = lane() >> 3, i = lane() & 7;
+  matrices(b, tile + (row + (m >> 1) * 8 + i) * (D + PAD) + column + (m & 1) * 8);
+}
+
+// and as it is: 16 rows of the tile are summed over
+template <int D> __device__ inline void right(unsigned* b, const bf16* tile, int row, int column) {
+  int m = lane() >> 3, i = lane() & 7;
+  matrices_turned(b, tile + (row + (m & 1) * 8 + i) * (D + PAD) + column + (m >> 1) * 8);
+}
+
+// sums of 16 by 16 as a left operand
+__device__ inline void as_left(unsigned* a, const float c[2][4]) {
+  a[0] = two(c[0][0], c[0][1]);
+  a[1] = two(c[0][2], c[0][3]);
+  a[2] = two(c[1][0], c[1][1]);
+  a[3] = two(c[1][2], c[1][3]);
+}
+
+// copies 16 bytes, or zeros, while the block goes on
+__device__ inline void copy_later(bf16* to, const bf16* from, bool inside) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 16 : 0)
+               : "memory");
+}
+
+__device__ inline void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// rows first.. of a matrix into a tile; what lies outside is 0
+template <int D>
+__device__ inline void fill(bf16* tile, const bf16* from, i64 stride, int first, int rows, int d) {
+#pragma unroll
+  for (int i = 0; i < TILE * D / 8 / THREADS; i++) {
+    int at = i * THREADS + threadIdx.x, row = at / (D / 8), column = at % (D / 8) * 8;
+    bool inside = first + row < rows && column < d;
+    copy_later(tile + row * (D + PAD) + column, inside ? from + (first + row) * stride + column : from, inside);
+  }
+}
+
+// position biases of pairs of queries query.. and keys key..; what lies outside is hidden
+__device__ inline void fill_pairs(bf16* tile, const bf16* position, int query, int key, int length) {
+  const unsigned HIDDEN = 0xff80u;
+  if (length % 8 == 0) {
+#pragma unroll
+    for (int i = 0; i < TILE * TILE / 8 / THREADS; i++) {
+      int at = i * THREADS + threadIdx.x, row = at / (TILE / 8), column = at % (TILE / 8) * 8;
+      bf16* to = tile + row * (TILE + PAD) + column;
+      if (query + row < length && key + column < length) {
+        copy_later(to, position + (query + row) * length + key + column, true);
+      } else {
+        unsigned two = HIDDEN << 16 | HIDDEN;
+        *reinterpret_cast<uint4*>(to) = make_uint4(two, two, two, two);
+      }
+    }
+  } else {
+#pragma unroll 8
+    for (int i = 0; i < TILE * TILE / THREADS; i++) {
+      int at = i * THREADS + threadIdx.x, row = at / TILE, column = at % TILE;
+      bool inside = query + row < length && key + column < length;
+      tile[row * (TILE + PAD) + column] = inside ? position[(query + row) * length + key + column] : (bf16)HIDDEN;
+    }
+  }
+}
+
+// hidden keys key.., if there are any
+__device__ inline void fill_hidden(float* keys, const bf16* hidden, int key, int length) {
+  if (threadIdx.x < TILE)
+    keys[threadIdx.x] = hidden && key + threadIdx.x < length ? widen(hidden[key + threadIdx.x]) : 0.0f;
+}
+
+// the 16 by 16 biases of a tile of pairs in the places of their sums; if TURNED, of keys by queries
+template <bool TURNED> __device__ inline void pairs(float c[2][4], const bf16* tile, int row, int column) {
+  int m = lane() >> 3, i = lane() & 7;
+  unsigned r[4];
+  // matrices by columns of sums, each of the upper and the lower rows
+  if (TURNED) {
+    matrices_turned(r, tile + (column + (m >> 1) * 8 + i) * (TILE + PAD) + row + (m & 1) * 8);
+  } else {
+    matrices(r, tile + (row + (m & 1) * 8 + i) * (TILE + PAD) + column + (m >> 1) * 8);
+  }
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    c[j / 2][j % 2 * 2] = __uint_as_float(r[j] << 16);
+    c[j / 2][j % 2 * 2 + 1] = __uint_as_float(r[j] & 0xffff0000u);
+  }
+}
+
+// this warp's sums, rows first.. of a matrix, each row times its factor
+template <int D>
+__device__ inline void drain(
+    bf16* to, i64 stride, int first, int rows, int d, const float c[D / 8][4], float factor, float factor8) {
+  int g = lane() >> 2, t = lane() & 3;
+#pragma unroll
+  for (int j = 0; j < D / 8; j++) {
+    int column = j * 8 + 2 * t;
+    if (column >= d) continue;
+    if (first + g < rows)
+      *reinterpret_cast<unsigned*>(to + (first + g) * stride + column) = two(c[j][0] * factor, c[j][1] * factor);
+    if (first + g + 8 < rows)
+      *reinterpret_cast<unsigned*>(to + (first + g + 8) * stride + column) = two(c[j][2] * factor8, c[j][3] * factor8);
+  }
+}
+
+// over the four lanes of a row
+__device__ inline float row_sum(float x) {
+  x += __shfl_xor_sync(FULL, x, 1);
+  return x + __shfl_xor_sync(FULL, x, 2);
+}
+
+__device__ inline float row_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(FULL, x, 1));
+  return fmaxf(x, __shfl_xor_sync(FULL, x, 2));
+}
+
+// out = softmax(q k' + position + hidden) v, and the logarithm of each row's sum of exponentials
+template <int D>
+__device__ inline void attention(
+    const bf16* qkv, const bf16* position, const bf16* hidden, bf16* out, float* log_sum, int heads, int length, int d,
+    int own_position) {
+  __shared__ __align__(16) bf16 first[TILE * (D + PAD)], second[TILE * (D + PAD)], biases[TILE * (TILE + PAD)];
+  __shared__ float hidden_keys[TILE];
+  int tiles = (length + TILE - 1) / TILE, begin = blockIdx.x % tiles * TILE;
+  Heads at(heads, length, d, blockIdx.x / tiles);
+  int row = begin + (threadIdx.x >> 5) * 16, g = lane() >> 2, t = lane() & 3;
+  position += ((own_position ? at.example * heads : 0) + at.head) * (i64)length * length;
+  if (hidden) hidden += at.example * length;
+  i64 stride = 3 * at.inner;
+
+  fill<D>(first, qkv + at.in_qkv(0), stride, begin, length, d);
+  copies_done();
+  __syncthreads();
+  unsigned q[D / 16][4];
+#pragma unroll
+  for (int k = 0; k < D / 16; k++) left<D>(q[k], first, row - begin, k * 16);
+
+  const float low = -__int_as_float(0x7f800000);
+  float sums[D / 8][4] = {}, top[2] = {low, low}, total[2] = {0.0f, 0.0f};
+  for (int key = 0; key < length; key += TILE) {
+    __syncthreads();
+    fill<D>(first, qkv + at.in_qkv(1), stride, key, length, d);
+    fill<D>(second, qkv + at.in_qkv(2), stride, key, length, d);
+    fill_pairs(biases, position, begin, key, length);
+    fill_hidden(hidden_keys, hidden, key, length);
+    copies_done();
+    __syncthreads();
+    if (row >= length) continue;
+    float s[TILE / 16][2][4];
+    float highest[2] = {top[0], top[1]};
+#pragma unroll
+    for (int j = 0; j < TILE / 16; j++) {
+      pairs<false>(s[j], biases, row - begin, j * 16);
+      if (key + j * 16 >= length) continue;
+#pragma unroll
+      for (int k = 0; k < D / 16; k++) {
+        unsigned b[4];
+        right_turned<D>(b, first, j * 16, k * 16);
+        multiply(s[j][0], q[k], b[0], b[1]);
+        multiply(s[j][1], q[k], b[2], b[3]);
+      }
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        float& z = s[j][e / 4][e % 4];
+        z += hidden_keys[j * 16 + e / 4 * 8 + 2 * t + e % 2];
+        highest[(e % 4) / 2] = fmaxf(highest[(e % 4) / 2], z);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      highest[r] = row_max(highest[r]);
+      float shrink = exponential(top[r] - highest[r]);
+      total[r] *= shrink;
+      top[r] = highest[r];
+#pragma unroll
+      for (int j = 0; j < D / 8; j++) { sums[j][2 * r] *= shrink; sums[j][2 * r + 1] *= shrink; }
+    }
+#pragma unroll
+    for (int j = 0; j < TILE / 16; j++) {
+      if (key + j * 16 >= length) continue;
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        float& z = s[j][e / 4][e % 4];
+        z = exponential(z - top[(e % 4) / 2]);
+        total[(e % 4) / 2] += z;
+      }
+      unsigned p[4];
+      as_left(p, s[j]);
+#pragma unroll
+      for (int k = 0; k < D / 16; k++) {
+        unsigned b[4];
+        right<D>(b, second, j * 16, k * 16);
+        multiply(sums[2 * k], p, b[0], b[1]);
+        multiply(sums[2 * k + 1], p, b[2], b[3]);
+      }
+    }
+  }
+  if (row >= length) return;
+  total[0] = row_sum(total[0]);
+  total[1] = row_sum(total[1]);
+  drain<D>(out + at.in_out(), at.inner, row, length, d, sums, 1.0f / total[0], 1.0f / total[1]);
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    int x = row + g + r * 8;
+    if (t == 0 && x < length) log_sum[at.in_statistics() + x] = top[r] + __logf(total[r]);
+  }
+}
+
+// With p the softmax and delta = sum(d_out * out) of a query: ds = p (d_out v' - delta), dq = ds k, dk = ds' q,
+// dv = p' d_out. A block owns queries and passes over keys, for dq and delta; or, if KEYS, owns keys and passes over
+// queries, for dk and dv. Sums have one order, so that equal inputs give equal bytes.
+template <int D, bool KEYS>
+__device__ inline void attention_grad(
+    const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,
+    const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {
+  __shared__ __align__(16) bf16 first[TILE * (D + PAD)], second[TILE * (D + PAD)], biases[TILE * (TILE + PAD)];
+  __shared__ float query_log_sum[TILE], query_delta[TILE], hidden_keys[TILE];
+  int tiles = (length + TILE - 1) / TILE, begin = blockIdx.x % tiles * TILE;
+  Heads at(heads, length, d, blockIdx.x / tiles);
+  int row = begin + (threadIdx.x >> 5) * 16, g = lane() >> 2, t = lane() & 3;
+  position += ((own_position ? at.example * heads : 0) + at.head) * (i64)length * length;
+  if (hidden) hidden += at.example * length;
+  log_sum += at.in_statistics();
+  delta += at.in_statistics();
+  i64 stride = 3 * at.inner;
+  const bf16 *q = qkv + at.in_qkv(0), *k = qkv + at.in_qkv(1), *v = qkv + at.in_qkv(2), *dy = d_out + at.in_out();
+
+  fill<D>(first, KEYS ? k : q, stride, begin, length, d);
+  fill<D>(second, KEYS ? v : dy, KEYS ? stride : at.inner, begin, length, d);
+  if (KEYS) fill_hidden(hidden_keys, hidden, begin, length);
+  if (!KEYS) {
+    const bf16* y = out + at.in_out();
+    // D / 8 neighbouring lanes have a row
+    for (int i = threadIdx.x; i < TILE * D / 8; i += THREADS) {
+      int x = begin + i / (D / 8), column = i % (D / 8) * 8;
+      float dot = 0.0f;
+      if (x < length && column < d) {
+        Pack<8> a = load<8>(y + x * at.inner + column), b = load<8>(dy + x * at.inner + column);
+#pragma unroll
+        for (int e = 0; e < 8; e++) dot += a.x[e] * b.x[e];
+      }
+#pragma unroll
+      for (int offset = D / 16; offset > 0; offset >>= 1) dot += __shfl_xor_sync(FULL, dot, offset);
+      if (column == 0) {
+        if (x < length) delta[x] = dot;
+        query_delta[x - begin] = dot;
+        query_log_sum[x - begin] = x < length ? log_sum[x] : 0.0f;
+      }
+    }
+  }
+  copies_done();
+  __syncthreads();
+  unsigned a1[D / 16][4], a2[D / 16][4];
+#pragma unroll
+  for (int i = 0; i < D / 16; i++) {
+    left<D>(a1[i], first, row - begin, i * 16);
+    left<D>(a2[i], second, row - begin, i * 16);
+  }
+  float row_log_sum[2], row_delta[2], row_hidden[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    int x = row - begin + g + r * 8;
+    if (KEYS) {
+      row_hidden[r] = hidden_keys[x];
+    } else {
+      row_log_sum[r] = query_log_sum[x];
+      row_delta[r] = query_delta[x];
+    }
+  }
+  // dq or dk, and dv
+  float sums[D / 8][4] = {}, values[KEYS ? D / 8 : 1][4] = {};
+  for (int other = 0; other < length; other += TILE) {
+    __syncthreads();
+    fill<D>(first, KEYS ? q : k, stride, other, length, d);
+    fill<D>(second, KEYS ? dy : v, KEYS ? at.inner : stride, other, length, d);
+    fill_pairs(biases, position, KEYS ? other : begin, KEYS ? begin : other, length);
+    if (!KEYS) {
+      fill_hidden(hidden_keys, hidden, other, length);
+    } else if (threadIdx.x < TILE) {
+      bool inside = other + threadIdx.x < length;
+      query_log_sum[threadIdx.x] = inside ? log_sum[other + threadIdx.x] : 0.0f;
+      query_delta[threadIdx.x] = inside ? delta[other + threadIdx.x] : 0.0f;
+    }
+    copies_done();
+    __syncthreads();
+    if (row >= length) continue;
+#pragma unroll 1
+    for (int j = 0; j < TILE / 16 && other + j * 16 < length; j++) {
+      float p[2][4], ds[2][4] = {};
+      pairs<KEYS>(p, biases, row - begin, j * 16);
+#pragma unroll
+      for (int i = 0; i < D / 16; i++) {
+        unsigned b[4];
+        right_turned<D>(b, first, j * 16, i * 16);
+        multiply(p[0], a1[i], b[0], b[1]);
+        multiply(p[1], a1[i], b[2], b[3]);
+        right_turned<D>(b, second, j * 16, i * 16);
+        multiply(ds[0], a2[i], b[0], b[1]);
+        multiply(ds[1], a2[i], b[2], b[3]);
+      }
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        int r = (e % 4) / 2, column = j * 16 + e / 4 * 8 + 2 * t + e % 2;
+        float &z = p[e / 4][e % 4], &dz = ds[e / 4][e % 4];
+        z = exponential(z + (KEYS ? row_hidden[r] - query_log_sum[column] : hidden_keys[column] - row_log_sum[r]));
+        dz = z * (dz - (KEYS ? query_delta[column] : row_delta[r]));
+      }
+      unsigned a[4];
+      as_left(a, ds);
+#pragma unroll
+      for (int i = 0; i < D / 16; i++) {
+        unsigned b[4];
+        right<D>(b, first, j * 16, i * 16);
+        multiply(sums[2 * i], a, b[0], b[1]);
+        multiply(sums[2 * i + 1], a, b[2], b[3]);
+      }
+      if (KEYS) {
+        as_left(a, p);
+#pragma unroll
+        for (int i = 0; i < D / 16; i++) {
+          unsigned b[4];
+          right<D>(b, second, j * 16, i * 16);
+          multiply(values[KEYS ? 2 * i : 0], a, b[0], b[1]);
+          multiply(values[KEYS ? 2 * i + 1 : 0], a, b[2], b[3]);
+        }
+      }
+    }
+  }
+  if (row >= length) return;
+  drain<D>(d_qkv + at.in_qkv(KEYS ? 1 : 0), stride, row, length, d, sums, 1.0f, 1.0f);
+  if constexpr (KEYS) drain<D>(d_qkv + at.in_qkv(2), stride, row, length, d, values, 1.0f, 1.0f);
+}
+
+#define ATTENTION(D)                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) attention_bf16_##D(                                             \
+      const bf16* qkv, const bf16* position, const bf16* hidden, bf16* out, float* log_sum, int heads, int length,   \
+      int d, int own_position) {                                                                                     \
+    attention<D>(qkv, position, hidden, out, log_sum, heads, length, d, own_position);                               \
+  }                                                                                                                  \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) attention_grad_queries_bf16_##D(                                \
+      const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,              \
+      const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {                \
+    attention_grad<D, false>(                                                                                        \
+        qkv, position, hidden, out, log_sum, d_out, d_qkv, delta, heads, length, d, own_position);                   \
+  }                                                                                                                  \
+  extern "C" __global__ void __launch_bounds__(THREADS, 3) attention_grad_keys_bf16_##D(                                   \
+      const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,              \
+      const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {                \
+    attention_grad<D, true>(                                                                                         \
+        qkv, position, hidden, out, log_sum, d_out, d_qkv, delta, heads, length, d, own_position);                   \
+  }
+
+ATTENTION(64)
+
 // --- by element type and by how many elements lie together ---
 
 #define KERNELS(T, V, NAME)                                                                                          \
-  extern "C" __global__ void gated_gelu_##NAME(const T* gate, const T* wide, T* y, i64 count) {                      \
-    gated_gelu<T, V>(gate, wide, y, count);                                                                          \
+  extern "C" __global__ void gated_gelu_##NAME(const T* both, T* y, i64 rows, int width) {                           \
+    gated_gelu<T, V>(both, y, rows, width);                                                                          \
   }                                                                                                                  \
-  extern "C" __global__ void gated_gelu_grad_##NAME(                                                                 \
-      const T* gate, const T* wide, const T* dy, T* d_gate, T* d_wide, i64 count) {                                  \
-    gated_gelu_grad<T, V>(gate, wide, dy, d_gate, d_wide, count);                                                    \
+  extern "C" __global__ void gated_gelu_grad_##NAME(const T* both, const T* dy, T* d_both, i64 rows, int width) {    \
+    gated_gelu_grad<T, V>(both, dy, d_both, rows, width);                                                            \
+  }                                                                                                                  \
+  extern "C" __global__ void relu_grad_##NAME(const T* y, const T* dy, T* dx, i64 rows, int width) {                 \
+    relu_grad<T, V>(y, dy, dx, rows, width);                                                                         \
   }                                                                                                                  \
   extern "C" __global__ void rms_norm_grad_##NAME(                                                                   \
       const T* x, const T* scale, const float* inverse, const T* dy, const T* before, T* dx, i64 rows, int width) {  \
@@ -222,6 +668,6 @@ __device__ inline void softmax_grad(const T* p, const T* dy, T* dx, i64 rows, in
   }
 
 KERNELS(float, 1, f32)
-KERNELS(float, 4, f32x4)
+KERNELS(float, 4, f32_packed)
 KERNELS(bf16, 1, bf16)
-KERNELS(bf16, 4, bf16x4)
+KERNELS(bf16, 8, bf16_packed)

@@ -18,20 +18,22 @@ const PTX: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("kernels
     Err(_) => panic!("the PTX is text"),
 };
 
-/// Threads of a block.
+/// Threads of a block whose warps each work on a row.
 const BLOCK: u32 = 256;
 /// Threads that work on one row.
 const WARP: u32 = 32;
-/// Blocks at most; kernels over elements go round.
-const BLOCKS: i64 = 1 << 16;
+/// Threads of a block that works on a tile.
+const TILE_BLOCK: u32 = 128;
+/// Rows of a tile.
+pub(super) const TILE: i64 = 64;
 
 /// How many threads a launch needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
-    /// One for each element, or for each group of them.
-    Elements(i64),
     /// A warp for each row.
     Rows(i64),
+    /// A block for each tile.
+    Tiles(i64),
 }
 
 /// The arguments of a kernel, in order.
@@ -52,7 +54,7 @@ pub(super) enum LaunchError {
     Driver(DriverError),
     #[error("no CUDA context is current")]
     NoContext,
-    #[error("{0} rows are too many")]
+    #[error("{0} blocks are too many")]
     TooMany(i64),
 }
 
@@ -78,8 +80,8 @@ impl Arguments {
         self
     }
 
-    /// The size of a row. None that fits into a GPU's memory is too large.
-    pub(super) fn width(&mut self, x: i64) -> &mut Self {
+    /// A size along an axis. None that fits into a GPU's memory is too large.
+    pub(super) fn int32(&mut self, x: i64) -> &mut Self {
         self.0.push(Argument::Int32(i32::try_from(x).unwrap_or(i32::MAX)));
         self
     }
@@ -100,10 +102,13 @@ pub(super) fn launch(
     stream: *mut c_void,
     arguments: &mut Arguments,
 ) -> Result<(), LaunchError> {
-    let blocks = match shape {
-        Shape::Elements(elements) => elements.div_euclid(i64::from(BLOCK)).saturating_add(1).min(BLOCKS),
-        Shape::Rows(rows) => rows.div_euclid(i64::from(BLOCK / WARP)).saturating_add(1),
+    let (blocks, threads) = match shape {
+        Shape::Rows(rows) => (rows.div_euclid(i64::from(BLOCK / WARP)).saturating_add(1), BLOCK),
+        Shape::Tiles(tiles) => (tiles, TILE_BLOCK),
     };
+    if blocks == 0 {
+        return Ok(());
+    }
     let blocks = i32::try_from(blocks).map_err(|_| LaunchError::TooMany(blocks))?.cast_unsigned();
     let function = function(name)?;
     let mut pointers: Vec<*mut c_void> = arguments
@@ -121,7 +126,7 @@ pub(super) fn launch(
         result::launch_kernel(
             function as sys::CUfunction,
             (blocks, 1, 1),
-            (BLOCK, 1, 1),
+            (threads, 1, 1),
             0,
             stream.cast(),
             &mut pointers,

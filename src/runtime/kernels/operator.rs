@@ -5,7 +5,7 @@ use std::ffi::{CString, c_void};
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::{DynTensorValueType, TensorElementType};
 
-use super::launch::{Arguments, Shape, launch};
+use super::launch::{Arguments, Shape, TILE, launch};
 use crate::graph::Fused;
 
 /// A fused operator on tensors of one element type.
@@ -19,8 +19,10 @@ pub(super) struct CudaOperator {
 #[derive(Debug)]
 pub(super) struct CudaKernel {
     fused: Fused,
-    /// For elements one by one, and four at a time.
-    names: [CString; 2],
+    /// Elements that lie together in a packed kernel.
+    pack: i64,
+    /// For elements one by one, and packed; of [`Fused::Attention`] one; of [`Fused::AttentionGrad`] for queries and for keys.
+    names: Vec<CString>,
 }
 
 /// A tensor on the GPU.
@@ -53,41 +55,56 @@ impl Operator for CudaOperator {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        (0..outputs(self.fused)).map(|_| OperatorOutput::required(self.element))
+        outputs(self.fused, self.element)
     }
 
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<CudaKernel> {
-        let base = match self.fused {
-            Fused::GatedGelu => "gated_gelu",
-            Fused::GatedGeluGrad => "gated_gelu_grad",
-            Fused::RmsNormGrad => "rms_norm_grad",
-            Fused::BiasedSoftmax => "biased_softmax",
-            Fused::SoftmaxGrad => "softmax_grad",
+        let (element, pack) = match self.element {
+            TensorElementType::Bfloat16 => ("bf16", 8),
+            _ => ("f32", 4),
         };
-        let element = if self.element == TensorElementType::Bfloat16 { "bf16" } else { "f32" };
-        let names = [format!("{base}_{element}"), format!("{base}_{element}x4")];
-        let [one, four] = names.map(|name| CString::new(name).map_err(|e| ort::Error::new(e.to_string())));
-        Ok(CudaKernel { fused: self.fused, names: [one?, four?] })
+        let by_row = |base: &str| vec![format!("{base}_{element}"), format!("{base}_{element}_packed")];
+        let names = match self.fused {
+            Fused::GatedGelu => by_row("gated_gelu"),
+            Fused::GatedGeluGrad => by_row("gated_gelu_grad"),
+            Fused::ReluGrad => by_row("relu_grad"),
+            Fused::RmsNormGrad => by_row("rms_norm_grad"),
+            Fused::BiasedSoftmax => by_row("biased_softmax"),
+            Fused::SoftmaxGrad => by_row("softmax_grad"),
+            Fused::Attention => vec![format!("attention_{element}_64")],
+            Fused::AttentionGrad => {
+                ["queries", "keys"].map(|owned| format!("attention_grad_{owned}_{element}_64")).into()
+            }
+        };
+        let names =
+            names.into_iter().map(|name| CString::new(name).map_err(|e| ort::Error::new(e.to_string())));
+        Ok(CudaKernel { fused: self.fused, pack, names: names.collect::<ort::Result<_>>()? })
     }
 }
 
 /// The inputs of an operator on tensors of `element`.
 pub(super) fn inputs(fused: Fused, element: TensorElementType) -> Vec<OperatorInput> {
     let x = || OperatorInput::required(element);
+    let statistic = || OperatorInput::required(TensorElementType::Float32);
+    let optional = || OperatorInput::optional(element);
     match fused {
-        Fused::GatedGelu | Fused::SoftmaxGrad => vec![x(), x()],
-        Fused::GatedGeluGrad => vec![x(), x(), x()],
-        Fused::RmsNormGrad => {
-            let inverse = OperatorInput::required(TensorElementType::Float32);
-            vec![x(), x(), inverse, x(), OperatorInput::optional(element)]
-        }
-        Fused::BiasedSoftmax => vec![x(), x(), OperatorInput::optional(element)],
+        Fused::GatedGelu => vec![x()],
+        Fused::GatedGeluGrad | Fused::ReluGrad | Fused::SoftmaxGrad => vec![x(), x()],
+        Fused::RmsNormGrad => vec![x(), x(), statistic(), x(), optional()],
+        Fused::BiasedSoftmax | Fused::Attention => vec![x(), x(), optional()],
+        Fused::AttentionGrad => vec![x(), x(), x(), statistic(), x(), optional()],
     }
 }
 
-/// How many outputs an operator has.
-pub(super) fn outputs(fused: Fused) -> usize {
-    if fused == Fused::GatedGeluGrad { 2 } else { 1 }
+/// The outputs of an operator on tensors of `element`.
+pub(super) fn outputs(fused: Fused, element: TensorElementType) -> Vec<OperatorOutput> {
+    let x = OperatorOutput::required(element);
+    match fused {
+        Fused::Attention | Fused::AttentionGrad => {
+            vec![x, OperatorOutput::required(TensorElementType::Float32)]
+        }
+        _ => vec![x],
+    }
 }
 
 // === impl OnGpu ===
@@ -104,6 +121,11 @@ impl OnGpu {
 
     fn needed(context: &ComputeContext, index: usize) -> ort::Result<Self> {
         Self::input(context, index)?.ok_or_else(|| ort::Error::new(format!("input {index} is missing")))
+    }
+
+    /// Where an input lies; null if there is none.
+    fn data(context: &ComputeContext, index: usize) -> ort::Result<*mut c_void> {
+        Ok(Self::input(context, index)?.map_or(std::ptr::null_mut(), |input| input.data))
     }
 
     fn output(context: &ComputeContext, index: usize, shape: &[i64]) -> ort::Result<*mut c_void> {
@@ -126,57 +148,108 @@ impl OnGpu {
 
 impl Kernel for CudaKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let stream = context.stream()?.map_or(std::ptr::null_mut(), |stream| stream.as_ptr().cast());
         let first = OnGpu::needed(context, 0)?;
-        let count = first.elements();
-        let (width, rows) = (first.width(), count / first.width().max(1));
+        match self.fused {
+            Fused::Attention | Fused::AttentionGrad => self.attend(context, &first),
+            _ => self.by_row(context, &first),
+        }
+    }
+}
+
+impl CudaKernel {
+    /// A warp works on a row.
+    fn by_row(&self, context: &ComputeContext, first: &OnGpu) -> ort::Result<()> {
+        let rows = first.elements() / first.width().max(1);
+        let mut width = first.width();
         let output = |index| OnGpu::output(context, index, &first.shape);
         let mut arguments = Arguments::default();
-        let by_row = match self.fused {
+        match self.fused {
             Fused::GatedGelu => {
-                let wide = OnGpu::needed(context, 1)?;
-                arguments.pointers([first.data, wide.data, output(0)?]).int64(count);
-                false
+                width /= 2;
+                let mut shape = first.shape.clone();
+                shape.pop();
+                shape.push(width);
+                arguments.pointers([first.data, OnGpu::output(context, 0, &shape)?]);
+                arguments.int64(rows).int32(width);
             }
             Fused::GatedGeluGrad => {
-                let [wide, dy] = [OnGpu::needed(context, 1)?, OnGpu::needed(context, 2)?];
-                arguments.pointers([first.data, wide.data, dy.data, output(0)?, output(1)?]).int64(count);
-                false
+                width /= 2;
+                let dy = OnGpu::needed(context, 1)?;
+                arguments.pointers([first.data, dy.data, output(0)?]).int64(rows).int32(width);
             }
             Fused::RmsNormGrad => {
                 let [scale, inverse, dy] = [1, 2, 3].map(|index| OnGpu::needed(context, index));
-                let before = OnGpu::input(context, 4)?.map_or(std::ptr::null_mut(), |before| before.data);
+                let before = OnGpu::data(context, 4)?;
                 let pointers = [first.data, scale?.data, inverse?.data, dy?.data, before, output(0)?];
-                arguments.pointers(pointers).int64(rows).width(width);
-                true
+                arguments.pointers(pointers).int64(rows).int32(width);
             }
             Fused::BiasedSoftmax => {
                 let position = OnGpu::needed(context, 1)?;
                 let position_rows = position.elements() / width.max(1);
-                let hidden = OnGpu::input(context, 2)?;
-                let inner = match &hidden {
+                let inner = match OnGpu::input(context, 2)? {
                     Some(hidden) => rows / (hidden.elements() / width.max(1)).max(1),
                     None => position_rows,
                 };
-                let hidden = hidden.map_or(std::ptr::null_mut(), |hidden| hidden.data);
-                arguments.pointers([first.data, position.data, hidden, output(0)?]);
-                arguments.int64(rows).width(width).int64(inner.max(1)).int64(position_rows);
-                true
+                arguments.pointers([first.data, position.data, OnGpu::data(context, 2)?, output(0)?]);
+                arguments.int64(rows).int32(width).int64(inner.max(1)).int64(position_rows);
             }
-            Fused::SoftmaxGrad => {
+            Fused::ReluGrad | Fused::SoftmaxGrad => {
                 let dy = OnGpu::needed(context, 1)?;
-                arguments.pointers([first.data, dy.data, output(0)?]).int64(rows).width(width);
-                true
+                arguments.pointers([first.data, dy.data, output(0)?]).int64(rows).int32(width);
             }
-        };
-        if count == 0 {
-            return Ok(());
+            Fused::Attention | Fused::AttentionGrad => unreachable!("attention works on tiles"),
         }
-        let packed = if by_row { width % 4 == 0 } else { count % 4 == 0 };
-        let shape =
-            if by_row { Shape::Rows(rows) } else { Shape::Elements(if packed { count / 4 } else { count }) };
-        launch(&self.names[usize::from(packed)], shape, stream, &mut arguments).map_err(|error| {
-            ort::Error::new(format!("kernel {:?}: {error}", self.names[usize::from(packed)]))
-        })
+        self.launch(context, usize::from(width % self.pack == 0), Shape::Rows(rows), &mut arguments)
+    }
+
+    /// A block works on 64 queries or keys of a head.
+    fn attend(&self, context: &ComputeContext, qkv: &OnGpu) -> ort::Result<()> {
+        let position = OnGpu::needed(context, 1)?;
+        let &[examples, heads, length, _] = position.shape.as_slice() else {
+            return Err(ort::Error::new(format!("position biases of the shape {:?}", position.shape)));
+        };
+        let (rows, inner) = (qkv.elements() / qkv.width().max(1), qkv.width() / 3);
+        let batch = rows / length.max(1);
+        let sizes = [heads, length, inner / heads.max(1), i64::from(examples == batch)];
+        let shape = Shape::Tiles((length + TILE - 1) / TILE * batch * heads);
+        let statistics = [batch, heads, length];
+        let mut arguments = Arguments::default();
+        if self.fused == Fused::Attention {
+            let y = OnGpu::output(context, 0, &[rows, inner])?;
+            let log_sum = OnGpu::output(context, 1, &statistics)?;
+            arguments.pointers([qkv.data, position.data, OnGpu::data(context, 2)?, y, log_sum]);
+        } else {
+            let [y, log_sum, dy] = [2, 3, 4].map(|index| OnGpu::needed(context, index));
+            let hidden = OnGpu::data(context, 5)?;
+            let d_qkv = OnGpu::output(context, 0, &qkv.shape)?;
+            let delta = OnGpu::output(context, 1, &statistics)?;
+            arguments.pointers([
+                qkv.data,
+                position.data,
+                hidden,
+                y?.data,
+                log_sum?.data,
+                dy?.data,
+                d_qkv,
+                delta,
+            ]);
+        }
+        for size in sizes {
+            arguments.int32(size);
+        }
+        (0..self.names.len()).try_for_each(|kernel| self.launch(context, kernel, shape, &mut arguments))
+    }
+
+    fn launch(
+        &self,
+        context: &ComputeContext,
+        kernel: usize,
+        shape: Shape,
+        arguments: &mut Arguments,
+    ) -> ort::Result<()> {
+        let stream = context.stream()?.map_or(std::ptr::null_mut(), |stream| stream.as_ptr().cast());
+        let name = &self.names[kernel];
+        launch(name, shape, stream, arguments)
+            .map_err(|error| ort::Error::new(format!("kernel {name:?}: {error}")))
     }
 }

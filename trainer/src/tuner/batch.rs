@@ -1,6 +1,6 @@
 //! Examples with their targets as the tensors of a run.
 
-use xprompt::engine::{Answers, DecoderBatch, Source, SourceBatch, competing_tokens};
+use xprompt::engine::{Answers, DecoderBatch, Sizes, Source, SourceBatch, competing_tokens};
 use xprompt::runtime::Input;
 use xprompt::t5::{Buckets, Config, graphs};
 use xprompt::task::LabelTrie;
@@ -35,7 +35,7 @@ struct Way<'a> {
 
 impl Batch {
     /// Pads examples that all answer with labels, or all with texts.
-    pub(super) fn new(examples: &[Tuned<'_>], config: &Config) -> Self {
+    pub(super) fn new(examples: &[Tuned<'_>], config: &Config, sizes: Sizes) -> Self {
         let sources: Vec<Source<'_>> = examples.iter().map(|example| example.source).collect();
         let ways: Vec<Way<'_>> =
             examples.iter().map(|example| Way::new(example, config.decoder_start_token_id)).collect();
@@ -67,7 +67,7 @@ impl Batch {
                 }
             }
         }
-        let source = SourceBatch::new(&sources, config);
+        let source = SourceBatch::sized(&sources, config, sizes);
         Self { source, decoder, shape: [examples.len(), target], candidates, targets, competes }
     }
 

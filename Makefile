@@ -23,6 +23,7 @@ demo: setup ## Trains a prompt, serves it, swaps it under load: the main job, at
 
 test: setup s3 ## Runs all tests
 	cargo test --locked --workspace
+	$(PYTHON) -m unittest discover --quiet bench/gpu
 
 lint: ## Formatting, clippy with warnings denied, documentation
 	cargo fmt --all --check

@@ -96,7 +96,8 @@ def gated_gelu(kernels, rows, width, dtype):
     both, dy = random(rows, 2 * width), random(rows, width)
     y, d_both = torch.empty_like(dy), torch.empty_like(both)
     name = ("bf16" if dtype == torch.bfloat16 else "f32") + ("_packed" if width % 8 == 0 else "")
-    blocks, sizes = rows // 8 + 1, (ctypes.c_int64(rows), ctypes.c_int(width))
+    pack = 1 if "packed" not in name else 8 if dtype == torch.bfloat16 else 4
+    blocks, sizes = rows * width // pack // 256 + 1, (ctypes.c_int64(rows), ctypes.c_int(width))
     forward = lambda: kernels.launch(f"gated_gelu_{name}", blocks, 256, both, y, *sizes)
     backward = lambda: kernels.launch(f"gated_gelu_grad_{name}", blocks, 256, both, dy, d_both, *sizes)
     forward(), backward()

@@ -302,7 +302,7 @@ impl Generator {
                     name,
                     match generation.cache.get(layer) {
                         Some(pair) => Input::Kept(&pair[kind]),
-                        None => Input::f32([batch, c.num_heads, 0, c.d_kv], &[]),
+                        None => Input::Empty(vec![batch, c.num_heads, 0, c.d_kv]),
                     },
                 ));
             }

@@ -15,7 +15,7 @@ use super::generator::Generated;
 use super::queue::{Job, Queue};
 use super::ready::ReadyTask;
 use super::worker::Worker;
-use crate::runtime::{Device, Model, Paces, RuntimeError};
+use crate::runtime::{Device, Model, Paces, Precision, RuntimeError};
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,7 @@ pub trait Observer: Send + Sync {
 pub struct Engine {
     queue: Arc<Queue>,
     options: Options,
+    precision: Precision,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -160,7 +161,8 @@ impl Engine {
             worker.map_err(|error| if several { error.on(model.device()) } else { error })
         };
         let workers = devices.iter().enumerate().map(load).collect::<Result<Vec<_>, _>>()?;
-        let engine = Self { queue, options, threads: Mutex::default() };
+        let precision = devices[0].precision();
+        let engine = Self { queue, options, precision, threads: Mutex::default() };
         for (worker, model) in workers.into_iter().zip(devices) {
             let thread = std::thread::Builder::new()
                 .name(format!("engine {}", model.device()))
@@ -221,6 +223,12 @@ impl Engine {
     #[must_use]
     pub fn options(&self) -> Options {
         self.options
+    }
+
+    /// What it computes in.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Takes no more requests, answers those that wait, and returns when the threads have ended.

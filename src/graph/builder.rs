@@ -1,6 +1,6 @@
 //! Building a graph: one method per operator, each with its shape rule.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::fused::{Arithmetic, Kernels};
 use super::op::{DType, Op};
@@ -17,6 +17,8 @@ pub struct Value(pub(super) usize);
 pub(super) enum Source {
     Input,
     Weight,
+    /// The rows of several weights.
+    Joined(Vec<Value>),
     Constant(Vec<u8>),
     Node,
 }
@@ -34,6 +36,17 @@ pub(super) struct Node {
     pub(super) op: Op,
     pub(super) inputs: Vec<Value>,
     pub(super) outputs: Vec<Value>,
+}
+
+/// A weight that a graph reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weight<'g> {
+    /// What the model calls it.
+    pub name: &'g str,
+    /// The weights of the checkpoint whose rows it has, behind each other; mostly one.
+    pub parts: Vec<&'g str>,
+    /// Its shape in the graph.
+    pub shape: Vec<usize>,
 }
 
 /// A computation over tensors, in the order in which it was written down.
@@ -108,6 +121,24 @@ impl Graph {
         value
     }
 
+    /// The rows of several weights behind each other, as one weight. What gives a session its weights may hold them so.
+    pub fn join_weights(&mut self, parts: &[Value]) -> Value {
+        let names: Vec<&str> = parts.iter().map(|part| self.values[part.0].name.as_str()).collect();
+        let name = names.join("+");
+        if let Some(&known) = self.weights.get(&name) {
+            return known;
+        }
+        let mut shape = self.shape(parts[0]).to_vec();
+        let rows = |part: &Value| match self.shape(*part)[0] {
+            Dim::Fixed(rows) => rows,
+            other => unreachable!("weights have fixed shapes, not {other}"),
+        };
+        shape[0] = Dim::Fixed(parts.iter().map(rows).sum());
+        let value = self.value(name.clone(), self.floats(), shape, Source::Joined(parts.to_vec()));
+        self.weights.insert(name, value);
+        value
+    }
+
     /// A scalar constant of 32 bits.
     pub fn scalar(&mut self, x: f32) -> Value {
         self.constant(DType::F32, &[], x.to_le_bytes().to_vec())
@@ -179,15 +210,27 @@ impl Graph {
         self.nodes.len()
     }
 
-    /// The weights that the graph reads, with their shapes, in order of first use.
-    pub fn weights(&self) -> impl Iterator<Item = (&str, Vec<usize>)> {
-        self.values.iter().filter(|info| info.source == Source::Weight).map(|info| {
-            let size = |dim: &Dim| match dim {
-                Dim::Fixed(size) => *size,
-                other => unreachable!("weights have fixed shapes, not {other}"),
+    /// The weights that operators read, in order of first use.
+    pub fn weights(&self) -> impl Iterator<Item = Weight<'_>> {
+        let read: HashSet<Value> = self.nodes.iter().flat_map(|node| node.inputs.iter().copied()).collect();
+        let all = self.values.iter().enumerate().filter(move |&(i, _)| read.contains(&Value(i)));
+        all.filter_map(|(i, info)| {
+            let parts = match &info.source {
+                Source::Weight => vec![info.name.as_str()],
+                Source::Joined(parts) => parts.iter().map(|part| self.values[part.0].name.as_str()).collect(),
+                Source::Input | Source::Constant(_) | Source::Node => return None,
             };
-            (info.name.as_str(), info.shape.iter().map(size).collect())
+            Some(Weight { name: &info.name, parts, shape: self.fixed_shape(Value(i)) })
         })
+    }
+
+    /// The shape of a weight.
+    pub(super) fn fixed_shape(&self, weight: Value) -> Vec<usize> {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => *size,
+            other => unreachable!("weights have fixed shapes, not {other}"),
+        };
+        self.shape(weight).iter().map(size).collect()
     }
 
     fn value(&mut self, name: String, dtype: DType, shape: Vec<Dim>, source: Source) -> Value {
@@ -301,8 +344,24 @@ impl Graph {
         self.same_dtype(op, &[x], shape)
     }
 
-    /// x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019; T5's layer norm).
+    /// y = x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019; T5's layer norm).
     pub fn rms_norm(&mut self, x: Value, scale: Value, epsilon: f32) -> Value {
+        self.add_rms_norm(x, None, scale, epsilon).1
+    }
+
+    /// x plus `added` if given, and the [`rms_norm`](Self::rms_norm) of that.
+    pub fn add_rms_norm(
+        &mut self,
+        x: Value,
+        added: Option<Value>,
+        scale: Value,
+        epsilon: f32,
+    ) -> (Value, Value) {
+        // ONNX Runtime's own is the faster one on a CPU
+        if self.kernels().are_fused() && !self.is_int8() {
+            return self.fused_rms_norm(x, added, scale, epsilon);
+        }
+        let x = added.map_or(x, |added| self.add(x, added));
         let shape = self.shape(x).to_vec();
         let mut inverse = shape.clone();
         *inverse.last_mut().expect("a normalised value has an axis") = Dim::Fixed(1);
@@ -310,7 +369,7 @@ impl Graph {
         let [y, inverse] = self.node(Op::RmsNorm { epsilon }, &[x, scale], dtype, [shape, inverse]);
         // 1 / rms is a statistic
         self.values[inverse.0].dtype = DType::F32;
-        y
+        (x, y)
     }
 }
 
@@ -382,6 +441,7 @@ impl Graph {
         shape[axis] = xs[1..].iter().fold(shape[axis], |sum, &x| match (sum, self.shape(x)[axis]) {
             (Dim::Fixed(a), Dim::Fixed(b)) => Dim::Fixed(a + b),
             (Dim::Named(a), Dim::Named(b)) => Dim::Sum(a, b),
+            (Dim::Multiple(n, a), Dim::Multiple(m, b)) if a == b => Dim::Multiple(n + m, a),
             (a, b) => panic!("sizes {a} and {b} cannot be joined"),
         });
         self.same_dtype(Op::Concat { axis }, xs, shape)

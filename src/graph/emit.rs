@@ -1,8 +1,10 @@
 //! From a [`Graph`] to the bytes of an ONNX model.
 
+use std::collections::HashSet;
+
 use prost::Message;
 
-use super::builder::{Graph, Info, Source};
+use super::builder::{Graph, Info, Source, Value};
 use super::fused::FUSED_DOMAIN;
 use super::op::DType;
 use super::proto::{
@@ -32,7 +34,7 @@ pub struct External {
 pub enum WeightSource {
     /// A checkpoint's file, read in place, and cast if it holds another type than the graph computes in.
     File(External),
-    /// The session, as an f32 tensor in memory under the weight's name. ONNX wants a place all the same; it is
+    /// The session, as a tensor in memory under the weight's name; of a weight that is joined all parts are. ONNX wants a place all the same; it is
     /// not read, unless the runtime folds the weight into a constant: do that to [`WeightSource::Inline`] only.
     Session(External),
     /// The model itself.
@@ -40,29 +42,41 @@ pub enum WeightSource {
 }
 
 impl Graph {
-    /// The graph as a serialized ONNX `ModelProto`, with each weight from where `source` says by its name.
+    /// The graph as a serialized ONNX `ModelProto`, with each weight of the checkpoint from where `source` says by its name
+    /// and shape.
     #[must_use]
-    pub fn to_model(&self, source: impl Fn(&str) -> WeightSource) -> Vec<u8> {
-        let mut casts = Vec::new();
+    pub fn to_model(&self, source: impl Fn(&str, &[usize]) -> WeightSource) -> Vec<u8> {
+        let source = |weight: Value| source(&self.values[weight.0].name, &self.fixed_shape(weight));
+        let read: HashSet<&str> = self.weights().map(|weight| weight.name).collect();
+        let mut made = Vec::new();
         let mut initializer = Vec::new();
         let inline = |bytes: Vec<u8>, info: &Info| TensorProto {
             raw_data: bytes,
             ..tensor(&info.name, info.dtype, info)
         };
-        for info in &self.values {
+        for (i, info) in self.values.iter().enumerate() {
             initializer.push(match &info.source {
                 Source::Constant(bytes) => inline(bytes.clone(), info),
-                Source::Weight => match source(&info.name) {
+                Source::Weight => match source(Value(i)) {
+                    // only a part of another, which the session has whole
+                    WeightSource::Session(_) if !read.contains(info.name.as_str()) => continue,
                     WeightSource::Inline(xs) => {
                         inline(xs.iter().flat_map(|x| x.to_le_bytes()).collect(), info)
                     }
                     WeightSource::File(place) if place.dtype != info.dtype => {
                         let stored = format!("{}.stored", info.name);
-                        casts.push(cast(&stored, info));
+                        made.push(cast(&stored, info));
                         external(tensor(&stored, place.dtype, info), &place)
                     }
                     WeightSource::File(place) | WeightSource::Session(place) => {
                         external(tensor(&info.name, info.dtype, info), &place)
+                    }
+                },
+                Source::Joined(parts) => match source(parts[0]) {
+                    WeightSource::Session(place) => external(tensor(&info.name, info.dtype, info), &place),
+                    WeightSource::Inline(_) | WeightSource::File(_) => {
+                        made.push(concat(parts.iter().map(|part| &self.values[part.0]), info));
+                        continue;
                     }
                 },
                 Source::Input | Source::Node => continue,
@@ -70,7 +84,7 @@ impl Graph {
         }
         let graph = GraphProto {
             name: "xprompt".into(),
-            node: casts.into_iter().chain(self.node_protos()).collect(),
+            node: made.into_iter().chain(self.node_protos()).collect(),
             initializer,
             input: self.values.iter().filter(|info| info.source == Source::Input).map(value_info).collect(),
             output: self
@@ -93,7 +107,7 @@ impl Graph {
 
     /// The nodes in order, and behind them the copies that give outputs their names.
     fn node_protos(&self) -> impl Iterator<Item = NodeProto> {
-        let name = |value: super::Value| self.values[value.0].name.clone();
+        let name = |value: Value| self.values[value.0].name.clone();
         let nodes = self.nodes.iter().enumerate().map(move |(i, node)| {
             let (domain, op_type, attribute) = node.op.onnx();
             NodeProto {
@@ -154,6 +168,17 @@ fn cast(from: &str, to: &Info) -> NodeProto {
         name: format!("cast_{}", to.name),
         op_type: "Cast".into(),
         attribute: vec![attribute::int("to", i64::from(to.dtype.onnx()))],
+        ..NodeProto::default()
+    }
+}
+
+fn concat<'a>(parts: impl Iterator<Item = &'a Info>, to: &Info) -> NodeProto {
+    NodeProto {
+        input: parts.map(|part| part.name.clone()).collect(),
+        output: vec![to.name.clone()],
+        name: format!("join_{}", to.name),
+        op_type: "Concat".into(),
+        attribute: vec![attribute::int("axis", 0)],
         ..NodeProto::default()
     }
 }

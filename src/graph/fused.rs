@@ -43,6 +43,9 @@ pub enum Fused {
     GatedGeluGrad,
     /// (y, dy) to the derivative of what y is the ReLU of.
     ReluGrad,
+    /// (x, scale `[d]`, epsilon in f32, optionally what is added to x first) to the root-mean-square normalisation over the
+    /// last axis, 1 / rms `[.., 1]` in f32, and the sum if something is added.
+    RmsNorm,
     /// (x, scale `[d]`, 1 / rms `[.., 1]` in f32, dy, optionally what is added) to the derivative of x.
     RmsNormGrad,
     /// (scores `[b, h, q, k]`, position `[1 or b, h, q, k]`, optionally hidden `[b, 1, 1, k]`) to the softmax of their
@@ -92,10 +95,11 @@ impl Default for Arithmetic {
 
 impl Fused {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::GatedGelu,
         Self::GatedGeluGrad,
         Self::ReluGrad,
+        Self::RmsNorm,
         Self::RmsNormGrad,
         Self::BiasedSoftmax,
         Self::SoftmaxGrad,
@@ -110,6 +114,7 @@ impl Fused {
             Self::GatedGelu => "GatedGelu",
             Self::GatedGeluGrad => "GatedGeluGrad",
             Self::ReluGrad => "ReluGrad",
+            Self::RmsNorm => "RmsNorm",
             Self::RmsNormGrad => "RmsNormGrad",
             Self::BiasedSoftmax => "BiasedSoftmax",
             Self::SoftmaxGrad => "SoftmaxGrad",
@@ -131,7 +136,7 @@ impl Graph {
             return self.mul(gate, wide);
         }
         let shape = vec![self.shape(h)[0], self.shape(gate)[0]];
-        let weight = self.concat(&[gate, wide], 0);
+        let weight = self.join_weights(&[gate, wide]);
         let both = self.gemm(h, weight, true, None);
         let [y] = self.node(Op::Fused(Fused::GatedGelu), &[both], self.dtype(both), [shape]);
         y
@@ -172,6 +177,31 @@ impl Graph {
         let [d_qkv, delta] = self.node(Op::Fused(Fused::AttentionGrad), &inputs, self.dtype(qkv), shapes);
         self.values[delta.0].dtype = DType::F32;
         d_qkv
+    }
+
+    /// [`Fused::RmsNorm`] of x, plus `added` if given: the sum, and its normalisation.
+    pub(super) fn fused_rms_norm(
+        &mut self,
+        x: Value,
+        added: Option<Value>,
+        scale: Value,
+        epsilon: f32,
+    ) -> (Value, Value) {
+        let epsilon = self.scalar(epsilon);
+        let inputs: Vec<Value> = [x, scale, epsilon].into_iter().chain(added).collect();
+        let shape = self.shape(x).to_vec();
+        let mut statistic = shape.clone();
+        *statistic.last_mut().expect("a normalised value has an axis") = Dim::Fixed(1);
+        let (op, dtype) = (Op::Fused(Fused::RmsNorm), self.dtype(x));
+        let (y, inverse, sum) = if added.is_some() {
+            let [y, inverse, sum] = self.node(op, &inputs, dtype, [shape.clone(), statistic, shape]);
+            (y, inverse, sum)
+        } else {
+            let [y, inverse] = self.node(op, &inputs, dtype, [shape, statistic]);
+            (y, inverse, x)
+        };
+        self.values[inverse.0].dtype = DType::F32;
+        (sum, y)
     }
 
     /// A fused operator whose results have the shapes of its first inputs.

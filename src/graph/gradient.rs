@@ -14,6 +14,10 @@ use super::op::Op;
 const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const GELU_CUBIC: f32 = 0.044_715;
 
+/// How many products a' b that are added up become one, of the a's and the b's behind each other. More would keep more
+/// activations: the encoder's output is an operand of two products a decoder layer.
+const JOINED: usize = 8;
+
 impl Graph {
     /// Appends the derivative of the sum of `result`'s elements with respect to `wrt`.
     ///
@@ -33,15 +37,15 @@ impl Graph {
         assert!(active.contains(&result), "the result does not depend on the value");
         let one = self.scalar(1.0);
         let shape = self.shape(result).to_vec();
-        let mut adjoints = Adjoints { graph: self, active, of: HashMap::new() };
+        let mut adjoints = Adjoints { graph: self, active, of: HashMap::new(), products: HashMap::new() };
         let seed = adjoints.graph.expand(one, &shape);
         adjoints.of.insert(result, seed);
         for node in leading.into_iter().rev() {
-            if let Some(&dy) = adjoints.of.get(&node.outputs[0]) {
+            if let Some(dy) = adjoints.finished(node.outputs[0]) {
                 adjoints.backward(node, dy);
             }
         }
-        adjoints.of[&wrt]
+        adjoints.finished(wrt).expect("the result depends on the value")
     }
 }
 
@@ -50,6 +54,8 @@ struct Adjoints<'g> {
     graph: &'g mut Graph,
     active: HashSet<Value>,
     of: HashMap<Value, Value>,
+    /// Products a' b that are still to be added to the derivative of a value.
+    products: HashMap<Value, Vec<[Value; 2]>>,
 }
 
 // === impl Adjoints ===
@@ -68,6 +74,33 @@ impl Adjoints<'_> {
             None => dx,
         };
         self.of.insert(x, sum);
+    }
+
+    /// Adds a' b to the derivative of `x`, later and together with others.
+    fn accumulate_product(&mut self, x: Value, a: Value, b: Value) {
+        let products = self.products.entry(x).or_default();
+        products.push([a, b]);
+        if products.len() == JOINED {
+            self.join_products(x);
+        }
+    }
+
+    /// Adds what products are left for `x`.
+    fn join_products(&mut self, x: Value) {
+        let Some(products) = self.products.remove(&x) else { return };
+        let joined = [0, 1].map(|side| {
+            let factors: Vec<Value> = products.iter().map(|product| product[side]).collect();
+            let axis = self.graph.shape(factors[0]).len() - 2;
+            if factors.len() == 1 { factors[0] } else { self.graph.concat(&factors, axis) }
+        });
+        let sum = self.graph.matmul(joined[0], true, joined[1], false);
+        self.accumulate(x, sum);
+    }
+
+    /// The derivative of a value that no node is left to add to.
+    fn finished(&mut self, x: Value) -> Option<Value> {
+        self.join_products(x);
+        self.of.get(&x).copied()
     }
 
     /// Passes `dy`, the derivative of the node's first output, on to the node's inputs.
@@ -161,12 +194,11 @@ impl Adjoints<'_> {
                     self.accumulate(a, da);
                 }
                 if self.wanted(b) {
-                    let db = if *trans_b {
-                        self.graph.matmul(dy, true, a, *trans_a)
-                    } else {
-                        self.graph.matmul(a, !trans_a, dy, false)
-                    };
-                    self.accumulate(b, db);
+                    match (*trans_a, *trans_b) {
+                        (false, true) => self.accumulate_product(b, dy, a),
+                        (false, false) => self.accumulate_product(b, a, dy),
+                        (true, _) => panic!("no product whose first operand is turned has a derivative here"),
+                    }
                 }
             }
             (Op::Transpose(perm), &[x]) => {
@@ -184,6 +216,15 @@ impl Adjoints<'_> {
                 let shape = self.graph.shape(x).to_vec();
                 let dx = self.graph.expand(dy, &shape);
                 self.accumulate(x, dx);
+            }
+            (Op::Fused(Fused::RmsNorm), &[x, scale, _, ref added @ ..]) => {
+                // what is normalised is the sum, if there is one
+                let normalised = node.outputs.get(2).copied().unwrap_or(x);
+                let dx = self.rms_norm(normalised, scale, y, node.outputs[1], dy);
+                self.of.insert(x, dx);
+                if let Some(&added) = added.first() {
+                    self.accumulate(added, dx);
+                }
             }
             (Op::Fused(Fused::GatedGelu), &[both]) => {
                 let [dx] = self.graph.fused(Fused::GatedGeluGrad, &[both, dy]);

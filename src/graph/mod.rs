@@ -15,7 +15,7 @@ mod op;
 mod proto;
 mod shape;
 
-pub use builder::{Graph, Value};
+pub use builder::{Graph, Value, Weight};
 pub use emit::{External, WeightSource};
 pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
 pub use int8::{Int8, Int8Rows, Unscaled, int8_name, int8_scale_name};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CudaProblem, Device, LibraryNotFound};
+use super::{CudaProblem, Device, LibraryNotFound, Precision};
 
 /// Why ONNX Runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,34 @@ pub enum RuntimeError {
         /// Why not.
         problem: CudaProblem,
     },
+    /// The device does not compute in the precision that was asked for.
+    #[error(
+        "--precision {precision} cannot be had on {device}; f32 is had everywhere, tf32 and bf16 on a GPU (--device \
+         cuda), int8 on a processor (--device cpu)"
+    )]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// The device.
+        device: Device,
+    },
+    /// A GPU does not hold the model.
+    #[error(
+        "{device}: the model in {precision} needs {needed} MiB, and {free} of {total} MiB are free; see with nvidia-smi \
+         what else runs there, compute in --precision bf16 (half of f32 and tf32), or on another device"
+    )]
+    TooLarge {
+        /// The GPU.
+        device: Device,
+        /// What the model was to compute in.
+        precision: Precision,
+        /// MiB that the weights take as often as they are held, and what CUDA takes.
+        needed: usize,
+        /// MiB that are free.
+        free: usize,
+        /// MiB that the GPU has.
+        total: usize,
+    },
     /// One of several devices failed.
     #[error("{device}: {source}")]
     On {
@@ -49,9 +77,6 @@ pub enum RuntimeError {
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),
-    /// CUDA's driver failed.
-    #[error("CUDA's driver says {0:?}")]
-    Driver(#[from] cudarc::driver::DriverError),
     /// The runtime returned something else than the graph says: a mistake of this program.
     #[error("output {0} is missing or of another type")]
     Output(String),

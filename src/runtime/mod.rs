@@ -15,12 +15,14 @@ mod pace;
 mod placement;
 mod precision;
 mod replay;
+mod resident;
 mod session;
 
 pub use choice::{Chosen, DeviceChoice, UnknownDevice};
 pub use cuda::CudaProblem;
 pub use device::Device;
 pub use error::RuntimeError;
+pub use gpu::GpuMemory;
 pub use library::{LibraryNotFound, find_library};
 pub use model::Model;
 pub use pace::Paces;
@@ -115,8 +117,8 @@ impl Runtime {
             builder = builder.with_disable_cpu_fallback().map_err(ort::Error::<()>::from)?;
         }
         let mut builder = device.register(builder, Precision::of(device), false, &self.library)?;
-        let model = graph.to_model(|_| unreachable!("the graph has no weights"));
-        let mut session = Session::new(builder.commit_from_memory(&model)?, device, false)?;
+        let model = graph.to_model(|_, _| unreachable!("the graph has no weights"));
+        let mut session = Session::new(builder.commit_from_memory(&model)?, device, false, None)?;
         let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
         if sum.f32s()? == [3.0, -4.0] {
             Ok(())

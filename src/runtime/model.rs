@@ -8,15 +8,17 @@ use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::value::{DynValue, Tensor};
 
 use super::borrowed::int8_tensor;
-use super::{Device, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
-use crate::graph::{Arithmetic, DType, External, Graph, WeightSource};
+use super::resident::Resident;
+use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
+use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
 use crate::t5::{Checkpoint, Config, Int8Weights};
 
 /// A frozen T5 on a runtime.
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy.
+/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy, unless
+/// the model [shares its weights](Self::sharing_weights).
 ///
 /// In [`Precision::Int8`] the integers are made once, kept in a file and mapped; ONNX Runtime packs them for its kernels
 /// (small batches take half the time), and sessions share what was packed.
@@ -32,16 +34,24 @@ pub struct Model {
     /// Where sessions leave profiles, if they do.
     profiles: Option<PathBuf>,
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
+    shares_weights: bool,
+    resident: Arc<Mutex<Residents>>,
     int8: Arc<Mutex<Option<Int8>>>,
 }
 
-/// The integers and what sessions share of them.
+/// Integer weights, and what sessions share of them.
 #[derive(Clone, Debug)]
 struct Int8 {
     weights: Arc<Int8Weights>,
     values: HashMap<String, Arc<DynValue>>,
     packed: PrepackedWeights,
 }
+
+/// Large weights by the device that they lie on and the format that they have there.
+type Residents = HashMap<(Device, DType), Arc<Resident>>;
+
+/// Bytes of a GPU that anything else than weights and activations takes: CUDA's own, and what its libraries work in.
+const BESIDE_WEIGHTS: usize = 1 << 30;
 
 // === impl Model ===
 
@@ -56,6 +66,8 @@ impl Model {
             precision: Precision::F32,
             profiles: None,
             expanded: Arc::default(),
+            shares_weights: false,
+            resident: Arc::default(),
             int8: Arc::default(),
         }
     }
@@ -70,6 +82,18 @@ impl Model {
     #[must_use]
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same whose sessions read one copy of the large weights in the memory of each device.
+    #[must_use]
+    pub fn sharing_weights(self, shares: bool) -> Self {
+        Self { shares_weights: shares, ..self }
+    }
+
+    /// Whether all sessions on a device read one copy of the large weights.
+    #[must_use]
+    pub fn shares_weights(&self) -> bool {
+        self.shares_weights
     }
 
     /// In which format it computes.
@@ -140,6 +164,7 @@ impl Model {
 
     fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
+        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)
             .map_err(recover)?
@@ -164,34 +189,35 @@ impl Model {
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
+        let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
         let int8 = if graph.is_int8() { Some(self.int8()?) } else { None };
         if let Some(int8) = &int8 {
             builder = builder.with_prepacked_weights(&int8.packed).map_err(recover)?;
         }
-        let in_place = self.checkpoint.is_f32() || self.device != Device::Cpu;
-        let shapes: HashMap<&str, Vec<usize>> = graph.weights().collect();
-        let integers = |name: &str| int8.as_ref().and_then(|int8| int8.values.get(name));
-        for (name, shape) in graph.weights() {
-            if let Some(value) = integers(name) {
-                builder = builder.with_initializer(name, Arc::clone(value)).map_err(recover)?;
-            } else if !in_place && !is_small(&shape) {
-                builder = builder.with_initializer(name, self.expanded(name, &shape)?).map_err(recover)?;
+        let integers = |name: &str| int8.as_ref()?.values.get(name);
+        let in_place = (self.checkpoint.is_f32() || self.device != Device::Cpu) && resident.is_none();
+        let model = if in_place && int8.is_none() {
+            self.checkpoint.onnx(graph)
+        } else {
+            for weight in graph.weights() {
+                let value = match (integers(weight.name), &resident) {
+                    (Some(value), _) => Arc::clone(value),
+                    (None, _) if in_place || is_small(&weight.shape) => continue,
+                    (None, Some(resident)) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
+                    (None, None) => self.expanded(&weight)?,
+                };
+                builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
-        }
-        let model = graph.to_model(|name| {
-            if integers(name).is_some() {
-                WeightSource::Session(self.anywhere(&shapes[name]))
-            } else if in_place {
-                WeightSource::File(self.checkpoint.external(name))
-            } else if is_small(&shapes[name]) {
-                WeightSource::Inline(self.checkpoint.f32s(name))
-            } else {
-                WeightSource::Session(self.checkpoint.external(name))
-            }
-        });
-        let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
-        let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay)?;
-        Ok(session.over(int8.map(|int8| int8.weights)))
+            graph.to_model(|name, shape| match is_small(shape) {
+                _ if integers(name).is_some() => WeightSource::Session(self.anywhere(shape)),
+                _ if in_place => WeightSource::File(self.checkpoint.external(name)),
+                true if self.device == Device::Cpu => WeightSource::Inline(self.checkpoint.f32s(name)),
+                true => WeightSource::File(self.checkpoint.external(name)),
+                false => WeightSource::Session(self.checkpoint.external(name)),
+            })
+        };
+        let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)?;
+        Ok(session.keeping(int8.map(|int8| int8.weights)))
     }
 
     /// The integers, made or read on first use.
@@ -216,14 +242,55 @@ impl Model {
         External { length: shape.iter().product::<usize>() as u64, dtype: DType::I8, ..place }
     }
 
-    fn expanded(&self, name: &str, shape: &[usize]) -> Result<Arc<DynValue>, RuntimeError> {
+    /// The large weights on the model's device, which are copied there the first time.
+    fn resident(&self, floats: DType) -> Result<Arc<Resident>, RuntimeError> {
+        let mut all = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (self.device, floats);
+        if let Some(known) = all.get(&place) {
+            return Ok(Arc::clone(known));
+        }
+        let new = Resident::new(&self.checkpoint, self.device, floats, |shape| !is_small(shape))?;
+        Ok(Arc::clone(all.entry(place).or_insert(Arc::new(new))))
+    }
+
+    /// Bytes of the weights, in the format that the model computes in.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let element = if self.arithmetic().floats == DType::F32 { 4 } else { 2 };
+        self.checkpoint.parameters() * element
+    }
+
+    /// Bytes that are free on the model's GPU beside as many copies of the weights as sessions of `graphs` graphs hold.
+    /// None on a processor.
+    ///
+    /// # Errors
+    /// If the weights alone do not fit, or the driver does not say what is free.
+    pub fn room_beside_weights(&self, graphs: usize) -> Result<Option<usize>, RuntimeError> {
+        let Device::Cuda(gpu) = self.device else { return Ok(None) };
+        self.room_in(GpuMemory::of(gpu)?, graphs).map(Some)
+    }
+
+    fn room_in(&self, memory: GpuMemory, graphs: usize) -> Result<usize, RuntimeError> {
+        let copies = if self.shares_weights { graphs.min(1) } else { graphs };
+        let needed = copies * self.weight_bytes() + BESIDE_WEIGHTS;
+        memory.free.checked_sub(needed).ok_or(RuntimeError::TooLarge {
+            device: self.device,
+            precision: self.precision,
+            needed: needed >> 20,
+            free: memory.free >> 20,
+            total: memory.total >> 20,
+        })
+    }
+
+    fn expanded(&self, weight: &Weight<'_>) -> Result<Arc<DynValue>, RuntimeError> {
         let mut expanded = self.expanded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = expanded.get(name) {
+        if let Some(known) = expanded.get(weight.name) {
             return Ok(known.clone());
         }
-        let tensor = Tensor::from_array((shape, self.checkpoint.f32s(name).into_boxed_slice()))?;
+        let elements: Vec<f32> = weight.parts.iter().flat_map(|part| self.checkpoint.f32s(part)).collect();
+        let tensor = Tensor::from_array((weight.shape.clone(), elements.into_boxed_slice()))?;
         let value = Arc::new(tensor.into_dyn());
-        expanded.insert(name.to_owned(), Arc::clone(&value));
+        expanded.insert(weight.name.to_owned(), Arc::clone(&value));
         Ok(value)
     }
 }
@@ -231,4 +298,29 @@ impl Model {
 /// Whether a weight is a norm's scale or a table of position biases, which the runtime may fold into constants.
 fn is_small(shape: &[usize]) -> bool {
     shape.iter().product::<usize>() <= 16 * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_model_that_a_gpu_cannot_hold_is_refused_with_what_it_needs_and_what_is_free() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/t5-nano");
+        let runtime = Runtime::start(None, Some(2)).unwrap();
+        let model = Model::new(Checkpoint::open(&folder).unwrap(), runtime).on(Device::Cuda(1));
+        let weights = model.weight_bytes();
+        assert_eq!(weights, 4 * model.checkpoint().parameters());
+        let memory = GpuMemory { free: BESIDE_WEIGHTS + 2 * weights + 5, total: 80 << 30 };
+        assert_eq!(model.room_in(memory, 2).unwrap(), 5);
+        assert_eq!(model.clone().sharing_weights(true).room_in(memory, 2).unwrap(), 5 + weights);
+        let in_bf16 = model.clone().in_precision(Precision::Bf16);
+        assert_eq!(in_bf16.room_in(memory, 2).unwrap(), 5 + weights);
+        let words = model.room_in(memory, 3).unwrap_err().to_string();
+        let needed = format!("{} MiB", (BESIDE_WEIGHTS + 3 * weights) >> 20);
+        for part in ["cuda:1", "tf32", &needed, "81920 MiB", "nvidia-smi", "--precision bf16"] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Device;
+use super::{Device, RuntimeError};
 use crate::graph::{Arithmetic, DType, Kernels};
 use crate::t5::Config;
 
@@ -41,6 +41,25 @@ impl Precision {
         }
     }
 
+    /// What a program computes in on a device: what was asked for, else what is usual there.
+    ///
+    /// # Errors
+    /// If the device does not compute in it.
+    pub fn choose(asked: Option<Self>, device: Device) -> Result<Self, RuntimeError> {
+        match (asked, device) {
+            (None, device) => Ok(Self::of(device)),
+            (Some(precision), device) if precision.is_of(device) => Ok(precision),
+            (Some(precision), device) => Err(RuntimeError::Precision { precision, device }),
+        }
+    }
+
+    fn is_of(self, device: Device) -> bool {
+        match (self, device) {
+            (Self::F32, _) | (Self::Tf32 | Self::Bf16, Device::Cuda(_)) | (Self::Int8, Device::Cpu) => true,
+            (Self::Tf32 | Self::Bf16, Device::Cpu) | (Self::Int8, Device::Cuda(_)) => false,
+        }
+    }
+
     /// How graphs for a device are made.
     pub(super) fn arithmetic(self, device: Device, config: &Config) -> Arithmetic {
         match (self, device) {
@@ -74,5 +93,46 @@ impl FromStr for Precision {
             .into_iter()
             .find(|precision| precision.to_string() == name)
             .ok_or_else(|| UnknownPrecision(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precision_reads_as_it_is_written() {
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::Int8] {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        for name in ["", "F32", "fp32", "fp16", "int4"] {
+            let error = name.parse::<Precision>().unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{name:?}")) && error.contains("f32, tf32, bf16 or int8"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_computed_or_refused_never_something_else() {
+        let gpu = Device::Cuda(1);
+        assert_eq!(Precision::choose(None, Device::Cpu).unwrap(), Precision::F32);
+        assert_eq!(Precision::choose(None, gpu).unwrap(), Precision::Tf32);
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+            assert_eq!(Precision::choose(Some(precision), gpu).unwrap(), precision);
+        }
+        for precision in [Precision::F32, Precision::Int8] {
+            assert_eq!(Precision::choose(Some(precision), Device::Cpu).unwrap(), precision);
+        }
+        let error = Precision::choose(Some(Precision::Int8), gpu).unwrap_err().to_string();
+        assert!(error.contains("--precision int8") && error.contains("--device cpu"), "{error}");
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            let error = Precision::choose(Some(precision), Device::Cpu).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("--precision {precision}")) && error.contains("--device cuda"),
+                "{error}"
+            );
+        }
     }
 }

@@ -130,7 +130,7 @@ fn plain(
     outputs: &[String],
     inputs: &[(&str, Input<'_>)],
 ) -> Result<Outputs, RuntimeError> {
-    let values = host_values(inputs)?;
+    let values = host_values(session, inputs)?;
     let _beside_others = gpu::beside_others();
     let mut results = session.run_with_options(values, &number.0)?;
     take_all(outputs, |name| results.remove(name))
@@ -200,24 +200,30 @@ impl Captured {
         inputs: &[(&str, Input<'_>)],
         outputs: &[String],
     ) -> Result<Outputs, RuntimeError> {
-        gpu.enter()?;
-        for (to, (_, from)) in self.inputs.iter().zip(inputs) {
-            match from {
-                Input::F32(_, x) => gpu.copy_in(to.place, x)?,
-                Input::I64(_, x) => gpu.copy_in(to.place, x)?,
-                Input::Kept(_) => unreachable!("kept inputs are not captured"),
+        gpu.within(|| {
+            for (to, (_, from)) in self.inputs.iter().zip(inputs) {
+                match from {
+                    Input::F32(_, x) => gpu::copy_in(to.place, x)?,
+                    Input::I64(_, x) => gpu::copy_in(to.place, x)?,
+                    Input::Empty(_) | Input::Kept(_) => unreachable!("such inputs are not captured"),
+                }
             }
-        }
-        gpu.wait()?;
+            gpu::wait()
+        })?;
         session.run_binding_with_options(&self.binding, &self.number.0)?;
-        gpu.wait()?;
-        let output = |(name, from): (&String, &OnGpu)| {
+        let copy = |from: &OnGpu| {
             let mut x = vec![0.0_f32; from.shape.iter().product()];
-            gpu.copy_out(&mut x, from.place)?;
-            Ok(Output::new(name.clone(), Tensor::from_array((from.shape.clone(), x))?.into_dyn()))
+            gpu::copy_out(&mut x, from.place).map(|()| x)
         };
-        let outputs: Vec<Output> =
-            outputs.iter().zip(&self.outputs).map(output).collect::<Result<_, RuntimeError>>()?;
+        let results = gpu.within(|| {
+            gpu::wait()?;
+            self.outputs.iter().map(copy).collect::<Result<Vec<_>, _>>()
+        })?;
+        let output = |((name, on_gpu), x): ((&String, &OnGpu), Vec<f32>)| {
+            Ok(Output::new(name.clone(), Tensor::from_array((on_gpu.shape.clone(), x))?.into_dyn()))
+        };
+        let outputs = outputs.iter().zip(&self.outputs).zip(results).map(output);
+        let outputs = outputs.collect::<Result<Vec<_>, RuntimeError>>()?;
         Ok(Outputs::new(outputs))
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, Tensor, TensorRef};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::replay::Replays;
+use super::resident::Resident;
 use super::{Device, RuntimeError, gpu};
 use crate::t5::Int8Weights;
 
@@ -17,6 +18,8 @@ pub enum Input<'a> {
     F32(Vec<usize>, &'a [f32]),
     /// 64-bit integers, row-major, by their shape.
     I64(Vec<usize>, &'a [i64]),
+    /// No elements, in a shape with a zero and of the element type that the graph wants.
+    Empty(Vec<usize>),
     /// What an earlier run returned.
     Kept(&'a Output),
 }
@@ -38,8 +41,10 @@ pub struct Session {
     host: MemoryInfo<'static>,
     on_gpu: bool,
     replays: Option<Replays>,
-    /// Memory that initializers are borrowed from; dropped after the session.
-    _borrowed: Option<Arc<Int8Weights>>,
+    /// What the graph's weights lie in, if it is shared; freed after the graph.
+    _weights: Option<Arc<Resident>>,
+    /// Integer weights that it reads in place.
+    _int8: Option<Arc<Int8Weights>>,
 }
 
 // === impl Input ===
@@ -59,7 +64,7 @@ impl<'a> Input<'a> {
     pub(super) fn shape(&self) -> Option<&[usize]> {
         match self {
             Self::F32(shape, _) | Self::I64(shape, _) => Some(shape),
-            Self::Kept(_) => None,
+            Self::Empty(_) | Self::Kept(_) => None,
         }
     }
 }
@@ -92,11 +97,13 @@ impl Output {
 // === impl Session ===
 
 impl Session {
-    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it.
+    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it. `weights` is what its
+    /// weights lie in, if they are shared.
     pub(super) fn new(
         inner: ort::session::Session,
         device: Device,
         replay: bool,
+        weights: Option<Arc<Resident>>,
     ) -> Result<Self, RuntimeError> {
         let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect();
         Ok(Self {
@@ -106,14 +113,15 @@ impl Session {
             host: Device::Cpu.memory()?,
             on_gpu: device != Device::Cpu,
             replays: if replay { Replays::on(device)? } else { None },
+            _weights: weights,
+            _int8: None,
             inner,
-            _borrowed: None,
         })
     }
 
-    /// The same over integer weights, which it keeps.
-    pub(super) fn over(self, borrowed: Option<Arc<Int8Weights>>) -> Self {
-        Self { _borrowed: borrowed, ..self }
+    /// The same, which keeps the integer weights that it reads.
+    pub(super) fn keeping(self, int8: Option<Arc<Int8Weights>>) -> Self {
+        Self { _int8: int8, ..self }
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.
@@ -127,7 +135,8 @@ impl Session {
             return replays.run(&mut self.inner, &self.outputs, &read);
         }
         let _beside_others = self.on_gpu.then(gpu::beside_others);
-        let mut results = self.inner.run(host_values(&read)?)?;
+        let values = host_values(&self.inner, &read)?;
+        let mut results = self.inner.run(values)?;
         take_all(&self.outputs, |name| results.remove(name))
     }
 
@@ -145,6 +154,7 @@ impl Session {
         inputs: &[(&str, Input<'_>)],
         keep: impl Fn(&str) -> bool,
     ) -> Result<Outputs, RuntimeError> {
+        let _beside_others = self.on_gpu.then(gpu::beside_others);
         let mut binding = self.inner.create_binding()?;
         for (name, input) in inputs {
             if !self.reads(name) {
@@ -158,26 +168,42 @@ impl Session {
                 Input::I64(shape, data) => {
                     binding.bind_input(*name, &Tensor::from_array((shape.clone(), data.to_vec()))?)?;
                 }
+                Input::Empty(shape) => binding.bind_input(*name, &empty(&self.inner, name, shape)?)?,
                 Input::Kept(output) => binding.bind_input(*name, &output.value)?,
             }
         }
         for name in &self.outputs {
             binding.bind_output_to_device(name, if keep(name) { &self.device } else { &self.host })?;
         }
-        let _beside_others = self.on_gpu.then(gpu::beside_others);
         let mut results = self.inner.run_binding(&binding)?;
         take_all(&self.outputs, |name| results.remove(name))
     }
 }
 
+/// A tensor without elements for an input.
+fn empty(session: &ort::session::Session, name: &str, shape: &[usize]) -> Result<DynValue, RuntimeError> {
+    let wanted = session.inputs().iter().find(|input| input.name() == name);
+    Ok(match wanted.map(ort::value::Outlet::dtype) {
+        Some(ValueType::Tensor { ty: TensorElementType::Bfloat16, .. }) => {
+            Tensor::<half::bf16>::from_array((shape, Vec::new()))?.into_dyn()
+        }
+        Some(ValueType::Tensor { ty: TensorElementType::Float16, .. }) => {
+            Tensor::<half::f16>::from_array((shape, Vec::new()))?.into_dyn()
+        }
+        _ => Tensor::<f32>::from_array((shape, Vec::new()))?.into_dyn(),
+    })
+}
+
 /// Inputs as a run takes them from the host.
 pub(super) fn host_values<'i>(
+    session: &ort::session::Session,
     inputs: &'i [(&str, Input<'_>)],
 ) -> Result<Vec<(String, SessionInputValue<'i>)>, RuntimeError> {
     let value = |(name, input): &'i (&str, Input<'_>)| {
         let value: SessionInputValue<'i> = match input {
             Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
             Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
+            Input::Empty(shape) => empty(session, name, shape)?.into(),
             Input::Kept(output) => (&output.value).into(),
         };
         Ok(((*name).to_owned(), value))

@@ -6,22 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::golden::{MAX_GOLDEN, Replayed};
 use super::listing::{prompt_key, version_key};
 use super::parallel;
 use super::storage::{Storage, StorageError, Tag};
-use crate::engine::{
-    Answer, Answers, Engine, EngineError, InputError, ReadyTask, Reply, Request, TaskCard, TaskError,
-};
+use crate::engine::{Engine, EngineError, InputError, ReadyTask, Reply, Request, TaskCard, TaskError};
 use crate::fingerprint;
 use crate::prompt::{Base, Golden, Limits, PromptError, PromptFile};
+use crate::runtime::Precision;
 use crate::t5::Config;
 use crate::task::{Tokenizer, TokenizerError};
-
-/// How far a golden example's probability may be from what the trainer saw.
-pub const GOLDEN_TOLERANCE: f32 = 1e-3;
-
-/// Golden examples of a file that are replayed; more are ignored.
-pub const MAX_GOLDEN: usize = 64;
 
 /// How long to wait for room in a queue that requests fill.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
@@ -64,8 +58,8 @@ pub enum LoadError {
     },
     /// A golden example gets another probability than in training.
     #[error(
-        "golden example {index}: label {label:?} gets {got:.4} here and got {want:.4} in training; was the file \
-         edited, or made with another version of the model?"
+        "golden example {index}: label {label:?} gets {got:.4} here and got {want:.4} in training, in {precision} it may \
+         be {tolerance} off; was the file edited, or made with another version of the model?"
     )]
     GoldenScore {
         /// Which, from 0.
@@ -76,6 +70,10 @@ pub enum LoadError {
         got: f32,
         /// The probability in the file.
         want: f32,
+        /// How far they may be apart.
+        tolerance: f32,
+        /// What is computed in.
+        precision: Precision,
     },
     /// A golden example gets another text than in training.
     #[error(
@@ -83,6 +81,25 @@ pub enum LoadError {
     )]
     GoldenText {
         /// Which, from 0.
+        index: usize,
+        /// The text here.
+        got: String,
+        /// The text in the file.
+        want: String,
+    },
+    /// Most golden examples get other texts than in training, in less than f32.
+    #[error(
+        "{others} of {texts} golden examples get other texts in {precision} than in training, such as example {index}: \
+         {got:?} here and {want:?} there; was the file edited? In --precision f32 they would have to be the same"
+    )]
+    GoldenTexts {
+        /// How many are others.
+        others: usize,
+        /// How many there are.
+        texts: usize,
+        /// What is computed in.
+        precision: Precision,
+        /// The first of the others, from 0.
         index: usize,
         /// The text here.
         got: String,
@@ -162,6 +179,22 @@ struct Replay<'a> {
     reply: oneshot::Receiver<Result<Reply, EngineError>>,
 }
 
+/// What has come of files so far.
+struct Outcomes {
+    loaded: Vec<Result<Loaded, LoadError>>,
+    replayed: Vec<Replayed>,
+}
+
+// === impl Outcomes ===
+
+impl Outcomes {
+    fn fail(&mut self, candidate: usize, error: LoadError) {
+        if self.loaded[candidate].is_ok() {
+            self.loaded[candidate] = Err(error);
+        }
+    }
+}
+
 // === impl LoadError ===
 
 impl LoadError {
@@ -194,27 +227,24 @@ impl Loader {
         storage: &dyn Storage,
         candidates: &[Candidate],
     ) -> Option<Vec<Result<Loaded, LoadError>>> {
-        let mut loaded = parallel::map(candidates, |candidate| self.check(storage, candidate));
+        let loaded = parallel::map(candidates, |candidate| self.check(storage, candidate));
         let tasks: Vec<Option<Arc<ReadyTask>>> =
             loaded.iter().map(|loaded| loaded.as_ref().ok()?.new.clone()).collect();
         let mut running: VecDeque<Replay<'_>> = VecDeque::new();
-        let mut fail = |candidate: usize, error| {
-            if loaded[candidate].is_ok() {
-                loaded[candidate] = Err(error);
-            }
-        };
+        let replayed = candidates.iter().map(|_| Replayed::default()).collect();
+        let mut outcomes = Outcomes { loaded, replayed };
         for (candidate, task) in tasks.iter().enumerate() {
             let Some(task) = task else { continue };
             for (index, golden) in task.manifest().golden.iter().take(MAX_GOLDEN).enumerate() {
                 let text = match task.encode(&golden.input, &self.tokenizer, true) {
                     Ok((text, _)) => text,
                     Err(source) => {
-                        fail(candidate, LoadError::GoldenInput { index, source });
+                        outcomes.fail(candidate, LoadError::GoldenInput { index, source });
                         break;
                     }
                 };
                 while running.len() >= self.window() {
-                    self.finish(&mut running, &mut fail)?;
+                    self.finish(&mut running, &mut outcomes)?;
                 }
                 let reply = loop {
                     let request = Request { task: Arc::clone(task), text: text.clone(), deadline: None };
@@ -222,16 +252,22 @@ impl Loader {
                         Ok(reply) => break reply,
                         Err(EngineError::Stopped) => return None,
                         Err(_) if running.is_empty() => std::thread::sleep(FULL_QUEUE_PAUSE),
-                        Err(_) => self.finish(&mut running, &mut fail)?,
+                        Err(_) => self.finish(&mut running, &mut outcomes)?,
                     }
                 };
                 running.push_back(Replay { candidate, index, golden, task, reply });
             }
         }
         while !running.is_empty() {
-            self.finish(&mut running, &mut fail)?;
+            self.finish(&mut running, &mut outcomes)?;
         }
-        Some(loaded)
+        let Outcomes { loaded, replayed } = outcomes;
+        let precision = self.engine.precision();
+        let with_verdict = loaded.into_iter().zip(replayed).map(|(loaded, replayed)| {
+            let loaded = loaded?;
+            replayed.verdict(precision).map(|()| loaded)
+        });
+        Some(with_verdict.collect())
     }
 
     /// The rows of a version that was checked before, for its card. Where its file stands depends on whether it is
@@ -336,57 +372,24 @@ impl Loader {
     }
 
     /// Waits for the longest-running replay. `None` if the engine is stopping.
-    fn finish(
-        &self,
-        running: &mut VecDeque<Replay<'_>>,
-        fail: &mut impl FnMut(usize, LoadError),
-    ) -> Option<()> {
+    fn finish(&self, running: &mut VecDeque<Replay<'_>>, outcomes: &mut Outcomes) -> Option<()> {
         let Some(replay) = running.pop_front() else { return Some(()) };
         let (candidate, index) = (replay.candidate, replay.index);
         let outcome = match replay.reply.blocking_recv() {
-            Ok(Ok(reply)) => self.compare(replay.golden, replay.task, index, &reply.answer),
+            Ok(Ok(reply)) => outcomes.replayed[candidate].compare(
+                (index, replay.golden),
+                replay.task.answers(),
+                &reply.answer,
+                self.engine.precision(),
+                &self.tokenizer,
+            ),
             Ok(Err(EngineError::Stopped)) | Err(_) => return None,
             Ok(Err(source)) => Err(LoadError::Engine { index, source }),
         };
         if let Err(error) = outcome {
-            fail(candidate, error);
+            outcomes.fail(candidate, error);
         }
         Some(())
-    }
-
-    fn compare(
-        &self,
-        golden: &Golden,
-        task: &ReadyTask,
-        index: usize,
-        answer: &Answer,
-    ) -> Result<(), LoadError> {
-        match (answer, task.answers()) {
-            (Answer::Labels(scores), Answers::Labels { names, .. }) => {
-                let pairs = scores.iter().zip(&golden.scores).zip(names);
-                for ((&got, &want), label) in pairs {
-                    // a probability that is not a number agrees with nothing
-                    let agrees = (got - want).abs() <= GOLDEN_TOLERANCE;
-                    if !agrees {
-                        return Err(LoadError::GoldenScore { index, label: label.clone(), got, want });
-                    }
-                }
-                Ok(())
-            }
-            (Answer::Text(generated), _) => {
-                let Some(want) = &golden.text else { return Ok(()) };
-                let got = self
-                    .tokenizer
-                    .decode(&generated.tokens)
-                    .map_err(|source| LoadError::GoldenDecode { index, source })?;
-                if got == *want {
-                    Ok(())
-                } else {
-                    Err(LoadError::GoldenText { index, got, want: want.clone() })
-                }
-            }
-            (Answer::Labels(_), Answers::Text { .. }) => Ok(()),
-        }
     }
 }
 

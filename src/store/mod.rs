@@ -30,6 +30,7 @@
 
 mod catalog;
 mod change;
+mod golden;
 mod keeper;
 mod lease;
 mod listing;
@@ -43,7 +44,7 @@ pub use catalog::{Catalog, Choice, Entry, Failure, Routes, Served};
 pub use change::{Action, Change, ChangeError, Done, Precondition};
 pub use keeper::{Keeper, Keeping, Observer, Options, open};
 pub use lease::{LeaseError, Store};
-pub use loader::{GOLDEN_TOLERANCE, LoadError, Loader, MAX_GOLDEN};
+pub use loader::{LoadError, Loader};
 pub use residency::Resident;
 pub use state::{KeptVersion, State};
 pub use storage::{Condition, FolderStorage, Listed, Object, S3Error, S3Storage, Storage, StorageError, Tag};

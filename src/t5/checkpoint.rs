@@ -3,6 +3,7 @@
 //! Opening checks that every tensor that the model needs is there, of a shape that fits `config.json`, of
 //! a float type, and whole. Nothing is copied; pages are read when they are used.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -190,13 +191,13 @@ impl Checkpoint {
     /// Whether every tensor that the model uses is stored as f32, so that it can be computed with in place.
     #[must_use]
     pub fn is_f32(&self) -> bool {
-        self.required().keys().all(|name| self.places[name].dtype == DType::F32)
+        self.weights().keys().all(|name| self.places[name].dtype == DType::F32)
     }
 
     /// A graph as an ONNX file's bytes, which runs as it is beside the checkpoint's files.
     #[must_use]
     pub fn onnx(&self, graph: &Graph) -> Vec<u8> {
-        graph.to_model(|name| WeightSource::File(self.external(name)))
+        graph.to_model(|name, _| WeightSource::File(self.external(name)))
     }
 
     /// Where a tensor lies, for a model that refers to it as external data.
@@ -219,6 +220,16 @@ impl Checkpoint {
     pub fn f32s(&self, name: &str) -> Vec<f32> {
         let place = &self.places[name];
         decode(self.slice(place), place.dtype)
+    }
+
+    /// A tensor's bytes as elements of another float type, little-endian; where it is stored so, in place.
+    ///
+    /// # Panics
+    /// If the model has no such tensor, or the type is not a float.
+    #[must_use]
+    pub fn bytes_as(&self, name: &str, dtype: DType) -> Cow<'_, [u8]> {
+        let place = &self.places[name];
+        if place.dtype == dtype { self.slice(place).into() } else { encode(&self.f32s(name), dtype).into() }
     }
 
     /// One row of a matrix as f32: of the embedding table, a token's vector.
@@ -250,8 +261,26 @@ impl Checkpoint {
         &self.files[place.file].bytes[place.offset..place.offset + place.length]
     }
 
+    /// The names of [`weights`](Self::weights) in an order in which those that graphs join follow each other: queries, keys
+    /// and values of an attention, and both inputs of a gated feed-forward layer.
+    #[must_use]
+    pub fn layout(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.weights().into_keys().collect();
+        names.sort_by_key(|name| {
+            name.replace("Attention.q.", "Attention.0.").replace("Attention.o.", "Attention.z.")
+        });
+        names
+    }
+
+    /// How many weights the model has.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.weights().values().map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
     /// Every tensor that the configuration asks for, with its shape.
-    fn required(&self) -> BTreeMap<String, Vec<usize>> {
+    #[must_use]
+    pub fn weights(&self) -> BTreeMap<String, Vec<usize>> {
         let c = &self.config;
         let inner = c.num_heads * c.d_kv;
         let mut all = BTreeMap::new();
@@ -296,7 +325,7 @@ impl Checkpoint {
     }
 
     fn check(&self) -> Result<(), CheckpointError> {
-        for (name, want) in self.required() {
+        for (name, want) in self.weights() {
             let Some(place) = self.places.get(&name) else {
                 return Err(CheckpointError::Missing { folder: self.folder.clone(), name });
             };
@@ -317,7 +346,7 @@ impl Checkpoint {
         const BLOCK: usize = 64;
         let mut hash = Sha256::new();
         hash.update(format!("{:?}", self.config));
-        for (name, shape) in self.required() {
+        for (name, shape) in self.weights() {
             let place = &self.places[&name];
             hash.update(format!("{name} {:?} {shape:?}", place.dtype));
             let bytes = self.slice(place);
@@ -416,5 +445,30 @@ fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
         DType::I64 | DType::U8 | DType::I8 | DType::Bool => {
             unreachable!("opening refuses tensors that are not floats")
         }
+    }
+}
+
+fn encode(xs: &[f32], dtype: DType) -> Vec<u8> {
+    match dtype {
+        DType::F32 => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        DType::Bf16 => xs.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
+        DType::F16 => xs.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+        DType::I64 | DType::Bool => panic!("weights are floats, not {dtype:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_of_any_float_type_read_as_they_were_written() {
+        let xs = [0.0, 1.0, -2.5, 0.15625, 1024.0];
+        for dtype in [DType::F32, DType::Bf16, DType::F16] {
+            assert_eq!(decode(&encode(&xs, dtype), dtype), xs, "{dtype:?}");
+        }
+        // the nearest of the type: 8 and 11 bits of mantissa
+        assert_eq!(decode(&encode(&[1.005], DType::Bf16), DType::Bf16), [1.007_812_5]);
+        assert_eq!(decode(&encode(&[1.0006], DType::F16), DType::F16), [1.000_976_6]);
     }
 }

@@ -210,13 +210,13 @@ impl<'a> Forward<'a> {
         } else {
             (self.graph.add(position, hidden_keys), None)
         };
-        let mut x = Stream::new(embedded);
+        let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
-            (x, _) = self.self_attention(x, LENGTH, bias, &at(0), None);
-            x = self.feed_forward(x, &at(1));
+            self.self_attention(&mut stream, LENGTH, bias, &at(0), None);
+            self.feed_forward(&mut stream, &at(1));
         }
-        self.last_norm(x, "encoder.final_layer_norm.weight")
+        self.last_norm(stream, "encoder.final_layer_norm.weight")
     }
 
     /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
@@ -234,18 +234,16 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
-        let mut x = Stream::new(self.graph.reshape(x, &flat));
+        let mut stream = Stream::new(self.graph.reshape(x, &flat));
         let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             let past = cache.map(|cache| cache[block]);
-            let keys_and_values;
-            (x, keys_and_values) = self.self_attention(x, TARGET, (bias, None), &at(0), past);
-            present.extend(keys_and_values);
-            x = self.cross_attention(x, hidden, hidden_keys, &at(1));
-            x = self.feed_forward(x, &at(2));
+            present.extend(self.self_attention(&mut stream, TARGET, (bias, None), &at(0), past));
+            self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+            self.feed_forward(&mut stream, &at(2));
         }
-        let x = self.last_norm(x, "decoder.final_layer_norm.weight");
+        let x = self.last_norm(stream, "decoder.final_layer_norm.weight");
         if !self.config.scale_decoder_outputs {
             return (x, present);
         }
@@ -316,9 +314,9 @@ impl<'a> Forward<'a> {
     // --- layers ---
 
     /// x + wo(f(norm(x))).
-    fn feed_forward(&mut self, mut x: Stream, at: &str) -> Stream {
+    fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
-        let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [wi, gate, wide, wo] =
             ["wi", "wi_0", "wi_1", "wo"].map(|name| format!("{at}.DenseReluDense.{name}.weight"));
         let inner = match self.config.activation {
@@ -328,21 +326,22 @@ impl<'a> Forward<'a> {
             }
             Activation::GatedGelu => self.gated_gelu(h, [&gate, &wide], f, d),
         };
-        self.add_product(x, inner, &wo, d, f)
+        self.add_product(stream, inner, &wo, d, f);
     }
 
     /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
-    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it all.
+    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it
+    /// all.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
-        mut x: Stream,
+        stream: &mut Stream,
         positions: Dim,
         bias: (Value, Option<Value>),
         at: &str,
         past: Option<[Value; 2]>,
-    ) -> (Stream, Option<[Value; 2]>) {
-        let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
+    ) -> Option<[Value; 2]> {
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
         if let Rows::Floats(h) = h
             && past.is_none()
@@ -351,10 +350,11 @@ impl<'a> Forward<'a> {
             let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
             let weights = [q, k, v].map(|name| self.graph.weight(&name, &[inner, d]));
             let g = &mut self.graph;
-            let weight = g.concat(&weights, 0);
+            let weight = g.join_weights(&weights);
             let qkv = g.gemm(h, weight, true, None);
             let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
-            return (self.add_product(x, Rows::Floats(mixed), &o, d, inner), None);
+            self.add_product(stream, Rows::Floats(mixed), &o, d, inner);
+            return None;
         }
         let [q, k, v] = [q, k, v].map(|weight| self.heads(h, positions, &weight));
         let g = &mut self.graph;
@@ -365,15 +365,16 @@ impl<'a> Forward<'a> {
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
-        (self.merge(mixed, x, &o), Some([k, v]))
+        self.merge(stream, mixed, &o);
+        Some([k, v])
     }
 
     /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder
     /// output and W_v after the softmax, the encoder's keys and values are never computed. Exact by
     /// associativity, and cheaper while there are fewer decoder positions than `d_kv`.
-    fn cross_attention(&mut self, mut x: Stream, hidden: Value, hidden_keys: Value, at: &str) -> Stream {
+    fn cross_attention(&mut self, stream: &mut Stream, hidden: Value, hidden_keys: Value, at: &str) {
         let (heads, d_kv, d) = (self.config.num_heads, self.config.d_kv, self.config.d_model);
-        let h = self.norm(&mut x, &format!("{at}.layer_norm.weight"));
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let q = self.heads(h, TARGET, &format!("{at}.EncDecAttention.q.weight"));
         let g = &mut self.graph;
         let [w_k, w_v] = ["k", "v"]
@@ -388,7 +389,7 @@ impl<'a> Forward<'a> {
         let mixed = g.matmul(p, false, hidden, false);
         let mixed = g.reshape(mixed, &unstack);
         let mixed = g.matmul(mixed, false, w_v, true);
-        self.merge(mixed, x, &format!("{at}.EncDecAttention.o.weight"))
+        self.merge(stream, mixed, &format!("{at}.EncDecAttention.o.weight"));
     }
 
     /// Projects rows and splits them into heads, `[batch, heads, positions, d_kv]`.
@@ -398,11 +399,11 @@ impl<'a> Forward<'a> {
         self.split_heads(y, &[BATCH, heads.into(), positions, d_kv.into()])
     }
 
-    /// Joins heads, projects them and adds them to the stream.
-    fn merge(&mut self, mixed: Value, x: Stream, weight: &str) -> Stream {
+    /// Joins heads, and adds their projection to the stream.
+    fn merge(&mut self, stream: &mut Stream, mixed: Value, weight: &str) {
         let inner = self.config.num_heads * self.config.d_kv;
-        let rows = self.merge_heads(mixed, x);
-        self.add_product(x, rows, weight, self.config.d_model, inner)
+        let rows = self.merge_heads(mixed, *stream);
+        self.add_product(stream, rows, weight, self.config.d_model, inner);
     }
 
     // --- biases ---

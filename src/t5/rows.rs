@@ -3,11 +3,12 @@
 use super::graphs::Forward;
 use crate::graph::{Dim, Int8Rows, Unscaled, Value};
 
-/// The residual stream, flat. In an int8 graph the next norm adds what the last product brought.
+/// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
+/// product; others with the next norm, which reads both anyway.
 #[derive(Clone, Copy)]
 pub(super) struct Stream {
     x: Value,
-    pending: Option<Unscaled>,
+    added: Option<Product>,
 }
 
 /// What a product reads, flat.
@@ -28,7 +29,7 @@ pub(super) enum Product {
 
 impl Stream {
     pub(super) fn new(x: Value) -> Self {
-        Self { x, pending: None }
+        Self { x, added: None }
     }
 }
 
@@ -37,22 +38,44 @@ impl Stream {
 impl Forward<'_> {
     /// The normalised stream.
     pub(super) fn norm(&mut self, stream: &mut Stream, weight: &str) -> Rows {
-        let (d, epsilon) = (self.config.d_model, self.config.layer_norm_epsilon);
-        let scale = self.graph.weight(weight, &[d]);
-        if !self.graph.is_int8() {
-            return Rows::Floats(self.graph.rms_norm(stream.x, scale, epsilon));
-        }
-        let (rows, x) = self.graph.int8_norm(stream.x, stream.pending, scale, epsilon);
+        let epsilon = self.config.layer_norm_epsilon;
+        let g = &mut self.graph;
+        let scale = g.weight(weight, &[self.config.d_model]);
+        let (rows, x) = match stream.added {
+            Some(Product::Int8(added)) => {
+                let (rows, x) = g.int8_norm(stream.x, Some(added), scale, epsilon);
+                (Rows::Int8(rows), x)
+            }
+            None if g.is_int8() => {
+                let (rows, x) = g.int8_norm(stream.x, None, scale, epsilon);
+                (Rows::Int8(rows), x)
+            }
+            None => {
+                let (x, y) = g.add_rms_norm(stream.x, None, scale, epsilon);
+                (Rows::Floats(y), x)
+            }
+            Some(Product::Floats(added)) => {
+                let (x, y) = g.add_rms_norm(stream.x, Some(added), scale, epsilon);
+                (Rows::Floats(y), x)
+            }
+        };
         *stream = Stream::new(x);
-        Rows::Int8(rows)
+        rows
     }
 
     /// The normalised stream as floats, at its end.
     pub(super) fn last_norm(&mut self, stream: Stream, weight: &str) -> Value {
+        let epsilon = self.config.layer_norm_epsilon;
         let g = &mut self.graph;
-        let x = stream.pending.map_or(stream.x, |pending| g.int8_add(stream.x, pending));
         let scale = g.weight(weight, &[self.config.d_model]);
-        g.rms_norm(x, scale, self.config.layer_norm_epsilon)
+        match stream.added {
+            Some(Product::Int8(added)) => {
+                let x = g.int8_add(stream.x, added);
+                g.rms_norm(x, scale, epsilon)
+            }
+            Some(Product::Floats(added)) => g.add_rms_norm(stream.x, Some(added), scale, epsilon).1,
+            None => g.add_rms_norm(stream.x, None, scale, epsilon).1,
+        }
     }
 
     /// Rows of floats as what a product reads.
@@ -80,25 +103,22 @@ impl Forward<'_> {
         }
     }
 
-    /// Adds rows times the weight `[columns, width]`, transposed, to the stream.
+    /// Adds rows times the weight `[columns, width]`, transposed, to the stream, which the last norm left whole.
     pub(super) fn add_product(
         &mut self,
-        stream: Stream,
+        stream: &mut Stream,
         rows: Rows,
         weight: &str,
         columns: usize,
         width: usize,
-    ) -> Stream {
-        let g = &mut self.graph;
+    ) {
+        debug_assert!(stream.added.is_none(), "a norm stands between two products");
         match rows {
-            Rows::Floats(x) => {
-                let w = g.weight(weight, &[columns, width]);
-                Stream::new(g.gemm(x, w, true, Some(stream.x)))
+            Rows::Floats(x) if !self.graph.kernels().are_fused() => {
+                let w = self.graph.weight(weight, &[columns, width]);
+                stream.x = self.graph.gemm(x, w, true, Some(stream.x));
             }
-            Rows::Int8(rows) => {
-                let x = stream.pending.map_or(stream.x, |pending| g.int8_add(stream.x, pending));
-                Stream { x, pending: Some(g.int8_product(rows, weight, columns, width)) }
-            }
+            rows => stream.added = Some(self.project(rows, weight, columns, width)),
         }
     }
 

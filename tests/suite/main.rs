@@ -55,6 +55,8 @@ mod server_tls;
 /// Request ids in the log, and traces as a collector gets them.
 mod server_traces;
 /// The store on a folder that hands and programs change too.
+/// Sessions over small graphs.
+mod sessions;
 mod store_folder;
 /// The store against a simple model of it, by random operations, faults and kills.
 mod store_model;

@@ -7,8 +7,8 @@ use crate::support::{Tensors, VARIANTS, fixtures, model, relative};
 
 /// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
 const TOLERANCE: f64 = 1e-4;
-/// What bf16's eight bits of mantissa leave of it.
-const BF16_TOLERANCE: f64 = 5e-2;
+/// What bf16's eight bits of mantissa leave of it in models as small as these.
+const BF16_TOLERANCE: f64 = 0.25;
 
 pub(crate) const D: usize = 32;
 pub(crate) const VOCABULARY: usize = 96;

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 use xprompt::prompt::{FORMAT, Golden, Manifest, Prompt, PromptFile, Score, ScoredBy, Stage};
-use xprompt::runtime::Precision;
+use xprompt::runtime::{Device, Model, Precision};
 
 use crate::PRODUCER;
 use crate::error::RunError;
-use crate::evaluate::{Answer, Evaluator, Job};
+use crate::evaluate::{Answer, EvaluateError, Evaluator, Job};
 use crate::lab::Lab;
 use crate::line::Line;
 use crate::method::{ArmPrompt, Record};
@@ -175,7 +175,7 @@ fn dev_and_test(metrics: &[Metric], values: &Values<'_>) -> (Map<String, Value>,
 }
 
 /// The first dev examples with the answers that a server has to repeat, computed in f32, because it may serve on another
-/// device.
+/// device; on the processor if the GPU does not hold the model in f32 too.
 ///
 /// # Errors
 /// If the evaluation fails.
@@ -187,7 +187,15 @@ pub fn golden(lab: &mut Lab<'_>, task: &TaskData, prompt: &Prompt) -> Result<Vec
         lab.evaluator.answers(&jobs)?
     } else {
         let exact = setup.model.clone().in_precision(Precision::F32);
-        Evaluator::new(std::slice::from_ref(&exact), &setup.tokenizer, setup.plan).answers(&jobs)?
+        let by = |model: &Model| {
+            Evaluator::new(std::slice::from_ref(model), &setup.tokenizer, setup.plan).answers(&jobs)
+        };
+        match by(&exact) {
+            Err(EvaluateError::Runtime(error)) if error.out_of_memory().is_some() => {
+                by(&exact.on(Device::Cpu))?
+            }
+            answers => answers?,
+        }
     };
     let answers = answers.into_iter().flatten();
     let golden = examples.iter().zip(answers).map(|(example, answer)| {

@@ -37,6 +37,7 @@ pub fn describe(setup: &Setup, tasks: &[TaskData], seeds: &[u64]) -> Value {
         "base_model": setup.base.model,
         "tokenizer": setup.base.tokenizer,
         "device": setup.model.device().kind(),
+        "precision": setup.model.precision().to_string(),
         "threads": setup.model.runtime().threads(),
         "plan": setup.plan,
     })

@@ -12,7 +12,7 @@
 //! | [`data`], [`check`] | files as examples, divided into splits; what is wrong with a task's data and template |
 //! | [`plan`], [`lanes`] | how much a run of the model holds; runs spread over devices |
 //! | [`tuner`], [`importance`] | losses and prompt gradients of a batch; what each token and piece contributes |
-//! | [`evaluate`] | answers by the engine's own scoring |
+//! | [`evaluate`], [`agreement`] | answers by the engine's own scoring; how far two ways of computing them are apart |
 //! | [`setup`], [`initialize`] | the loaded model; where a prompt starts |
 //! | [`optimizer`], [`batches`] | Adafactor; shuffled batches of similar length |
 //! | [`statistics`] | intervals by bootstrap |
@@ -26,6 +26,7 @@
 //! | [`experiment`] | everything from task files to results |
 //! | [`steps`] | the method's stages one by one, from prompt file to prompt file |
 
+pub mod agreement;
 pub mod batches;
 pub mod check;
 pub mod data;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use xprompt::runtime::Device;
+use xprompt::runtime::{Device, Model, Precision, RuntimeError};
 use xprompt::t5::Config;
 
 /// Share of the free memory that a run may take on a CPU.
@@ -12,8 +12,19 @@ const SHARE: usize = 2;
 /// Memory that a run may take where the system does not say what is free.
 const ASSUMED: usize = 4 << 30;
 
-/// Memory of a GPU that a run may take, unless told otherwise.
+/// Memory of a GPU that a run may take where it is not asked what is free.
 const GPU: usize = 16 << 30;
+
+/// Share, in percent, that a run may take of what a GPU has free beside the weights. The rest is for what no plan counts:
+/// logits, buffers of cuBLAS, and what allocators lose between tensors.
+const GPU_SHARE: usize = 75;
+
+/// Graphs that a run loads on a device: tuning, losses, and scoring or generation. Two of them do for most.
+const GRAPHS: usize = 3;
+const GRAPHS_AT_LEAST: usize = 2;
+
+/// Less does not compute a batch.
+const GPU_LEAST: usize = 256 << 20;
 
 /// The largest runs. On two cores, steps over short texts took 82 examples a second in runs of 2,048 positions and 71 in
 /// runs of 8,192; a GPU wants large ones.
@@ -27,6 +38,10 @@ pub struct Plan {
     enough: usize,
     /// Devices that runs are spread over.
     devices: usize,
+    /// Whether activations have 16 bits.
+    half: bool,
+    /// Whether fused kernels compute, which keep less.
+    fused: bool,
 }
 
 /// What a graph keeps of each position.
@@ -48,7 +63,30 @@ impl Plan {
             Device::Cpu => (free_memory().map_or(ASSUMED, |free| free / SHARE), ENOUGH),
             Device::Cuda(_) => (GPU, ENOUGH_GPU),
         };
-        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1 }
+        let fused = device != Device::Cpu;
+        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1, half: false, fused }
+    }
+
+    /// A plan for a model on its device and on others like it, within `bytes` of memory for activations if given; else
+    /// within a share of what is free beside the weights.
+    ///
+    /// # Errors
+    /// If a GPU does not hold the model.
+    pub fn of(lanes: &[Model], bytes: Option<usize>) -> Result<Self, RuntimeError> {
+        let mut least: Option<usize> = None;
+        for model in lanes {
+            let room = match model.room_beside_weights(GRAPHS) {
+                Err(RuntimeError::TooLarge { .. }) => model.room_beside_weights(GRAPHS_AT_LEAST)?,
+                room => room?,
+            };
+            if let Some(room) = room {
+                least = Some(least.map_or(room, |least| least.min(room)));
+            }
+        }
+        let first = &lanes[0];
+        let half = first.precision() == Precision::Bf16 && first.device() != Device::Cpu;
+        let planned = Self::new(first.device(), bytes.or(least.map(share_of))).over(lanes.len());
+        Ok(Self { half, ..planned })
     }
 
     /// The same for runs that are spread over several devices, each with memory of its own.
@@ -84,13 +122,25 @@ impl Plan {
         }
     }
 
+    /// Bytes of the activations that an encoder layer keeps of one position for its gradient, in a sequence of `length`.
+    ///
+    /// Standard operators on f32: about ten vectors of `d_model`, six of `d_ff`, and three rows of attention scores per
+    /// head. For the bundled model's eight layers this gives 290 KB at length 100, where 320 KB were measured. Fused
+    /// kernels keep less: this gives 44 KB a layer of T5 Large in bf16 at length 148, and 83 KB of XL, where the whole
+    /// process took 40 and 75 KB a position and layer more than its weights.
+    fn bytes_per_layer(self, config: &Config, length: usize) -> usize {
+        let [width, wide, scores] = if self.fused { [8, 4, 1] } else { [10, 6, 3] };
+        let floats = width * config.d_model + wide * config.d_ff + scores * config.num_heads * length;
+        floats * if self.half { 2 } else { 4 }
+    }
+
     /// Positions that a run of sequences of `length` may hold.
     fn positions(&self, config: &Config, keeps: Keeps, length: usize) -> usize {
         let layers = match keeps {
             Keeps::AllLayers => config.num_layers,
             Keeps::OneLayer => 1,
         };
-        (self.bytes / (layers * bytes_per_layer(config, length)).max(1)).min(self.enough)
+        (self.bytes / (layers * self.bytes_per_layer(config, length)).max(1)).min(self.enough)
     }
 }
 
@@ -107,11 +157,9 @@ fn cut(lengths: &[usize], limit: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
     runs
 }
 
-/// Bytes of the activations that an encoder layer keeps of one position for its gradient, in a sequence of `length`:
-/// about ten vectors of `d_model`, six of `d_ff`, and three rows of attention scores per head, as f32. For the
-/// bundled model's eight layers this gives 290 KB at length 100, where 320 KB were measured.
-fn bytes_per_layer(config: &Config, length: usize) -> usize {
-    (10 * config.d_model + 6 * config.d_ff + 3 * config.num_heads * length) * size_of::<f32>()
+/// Memory for activations out of what is free beside the weights of a GPU.
+fn share_of(room: usize) -> usize {
+    (room / 100 * GPU_SHARE).max(GPU_LEAST)
 }
 
 /// Bytes that can be taken without swapping, as Linux estimates them.
@@ -157,7 +205,7 @@ mod tests {
         assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), (0..199).collect::<Vec<_>>());
         for run in runs.iter().filter(|run| run.len() > 1) {
             let length = lengths[run.end - 1];
-            let bytes = run.len() * length * config.num_layers * bytes_per_layer(&config, length);
+            let bytes = run.len() * length * config.num_layers * plan.bytes_per_layer(&config, length);
             assert!(bytes <= 100 << 20, "{run:?}");
         }
         assert!(plan.runs(&config, Keeps::OneLayer, &lengths).len() < runs.len());
@@ -192,6 +240,32 @@ mod tests {
     #[test]
     fn memory_of_a_position_is_what_was_measured() {
         let config = config();
-        assert!((250_000..350_000).contains(&(config.num_layers * bytes_per_layer(&config, 100))));
+        let plan = Plan::new(Device::Cpu, None);
+        assert!((250_000..350_000).contains(&(config.num_layers * plan.bytes_per_layer(&config, 100))));
+        let large = Config { d_model: 1024, d_ff: 2816, num_heads: 16, ..config };
+        let plan = Plan { half: true, ..Plan::new(Device::Cuda(0), None) };
+        assert!((40_000..46_000).contains(&plan.bytes_per_layer(&large, 148)));
+    }
+
+    #[test]
+    fn a_gpu_gives_a_share_of_what_is_free_and_half_as_large_floats_make_runs_twice_as_large() {
+        assert_eq!(share_of(40 << 30), (40 << 30) / 100 * 75);
+        assert_eq!(share_of(0), GPU_LEAST);
+        let config = config();
+        let lengths = [100; 4096];
+        let plan = Plan::new(Device::Cuda(0), Some(1 << 30));
+        let longest = |plan: Plan| {
+            let runs = plan.runs(&config, Keeps::AllLayers, &lengths);
+            runs.iter().map(ExactSizeIterator::len).max().unwrap()
+        };
+        let (whole, half) = (longest(plan), longest(Plan { half: true, ..plan }));
+        assert!(half == 2 * whole || half == 2 * whole + 1, "{whole} and {half}");
+    }
+
+    #[test]
+    fn a_plan_reads_back_as_it_was_recorded() {
+        let plan = Plan { half: true, ..Plan::new(Device::Cuda(0), Some(5 << 30)) }.over(3);
+        let recorded = serde_json::to_value(plan).unwrap();
+        assert_eq!(serde_json::from_value::<Plan>(recorded).unwrap(), plan);
     }
 }

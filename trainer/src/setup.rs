@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use xprompt::engine::base;
 use xprompt::prompt::Base;
-use xprompt::runtime::{Device, DeviceChoice, Model, Runtime, RuntimeError};
+use xprompt::runtime::{Device, DeviceChoice, Model, Precision, Runtime, RuntimeError};
 use xprompt::t5::{Checkpoint, CheckpointError};
 use xprompt::task::{Tokenizer, TokenizerError};
 
@@ -37,6 +37,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// What to compute in; none: what is usual on the device.
+    pub precision: Option<Precision>,
     /// Bytes that a run may take for activations on a device; none: planned from what is free.
     pub memory: Option<usize>,
 }
@@ -74,27 +76,29 @@ impl Setup {
         let base = base(&checkpoint, &tokenizer);
         let runtime = Runtime::start(options.library.as_deref(), options.threads)?;
         let chosen = options.device.find(&runtime)?;
-        let model = Model::new(checkpoint, runtime).on(chosen.devices[0]);
-        let plan = Plan::new(chosen.devices[0], options.memory);
-        let setup = Self {
+        let precision = Precision::choose(options.precision, chosen.devices[0])?;
+        let model = Model::new(checkpoint, runtime).on(chosen.devices[0]).in_precision(precision);
+        let lanes = on_each(&model, &chosen.devices);
+        let plan = Plan::of(&lanes, options.memory)?;
+        Ok(Self {
             model,
-            lanes: Vec::new(),
+            lanes,
             device_reason: chosen.reason,
             tokenizer,
             base,
             plan,
             plan_is_given: options.memory.is_some(),
-        };
-        Ok(setup.over(&chosen.devices))
+        })
     }
 
-    /// The same over other devices; the processor may be named several times, to try what several devices do.
+    /// The same over other devices, in the same precision; the processor may be named several times, to try what several
+    /// devices do.
     ///
     /// # Panics
     /// If no device is named.
     #[must_use]
     pub fn over(self, devices: &[Device]) -> Self {
-        let lanes: Vec<Model> = devices.iter().map(|&device| self.model.clone().on(device)).collect();
+        let lanes = on_each(&self.model, devices);
         Self { model: lanes[0].clone(), plan: self.plan.over(lanes.len()), lanes, ..self }
     }
 
@@ -102,7 +106,8 @@ impl Setup {
     #[must_use]
     pub fn device(&self) -> String {
         let names: Vec<String> = self.lanes.iter().map(|model| model.device().to_string()).collect();
-        format!("{}, {} threads", names.join(","), self.model.runtime().threads())
+        let names = names.join(",");
+        format!("{names} in {}, {} threads", self.model.precision(), self.model.runtime().threads())
     }
 
     /// A tuner of prompts for the model.
@@ -116,4 +121,10 @@ impl Setup {
     pub fn evaluator(&self) -> Evaluator<'_> {
         Evaluator::new(&self.lanes, &self.tokenizer, self.plan)
     }
+}
+
+/// A model on each of the devices, in its precision.
+fn on_each(model: &Model, devices: &[Device]) -> Vec<Model> {
+    let precision = model.precision();
+    devices.iter().map(|&device| model.clone().on(device).in_precision(precision)).collect()
 }

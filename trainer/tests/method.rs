@@ -180,6 +180,15 @@ fn a_device_that_cannot_be_used_is_an_error_and_never_a_silent_fallback() {
 }
 
 #[test]
+fn a_precision_that_the_device_has_not_is_an_error() {
+    let bench = Bench::new(LABELS);
+    let refused = &["--precision bf16 cannot be had on cpu", "--device cuda"];
+    bench.fails("run @task.toml --out @out --device cpu --precision bf16", refused);
+    bench.fails("run @task.toml --out @out --precision fp8", &["name f32, tf32, bf16 or int8"]);
+    assert!(!bench.at("out").exists(), "a failed run leaves nothing behind");
+}
+
+#[test]
 fn a_graph_can_be_written_for_inspection() {
     let bench = Bench::new(LABELS);
     for graph in ["tuning-labels", "loss-text"] {

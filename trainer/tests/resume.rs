@@ -156,3 +156,14 @@ fn a_loss_that_is_not_finite_names_the_remedy() {
     bench.fails("run @task.toml --out @out", &["lower tuning.learning_rate"]);
     assert!(bench.at("out/run.json").exists());
 }
+
+#[test]
+fn a_run_says_in_which_precision_it_computes_and_goes_on_in_no_other() {
+    let bench = Bench::new(&TASK.replace("batch_size = 8", "batch_size = 8\nlearning_rate = 1e30"));
+    let command = "run @task.toml --out @out --device cpu --precision f32";
+    bench.fails(command, &["lower tuning.learning_rate"]);
+    let run = text(&bench.read("out/run.json"));
+    assert!(run.contains(r#""precision": "f32""#), "{run}");
+    bench.write("out/run.json", &run.replace(r#""precision": "f32""#, r#""precision": "bf16""#));
+    bench.fails(command, &["(precision differs)"]);
+}

@@ -21,7 +21,7 @@ token_ratios = [0.4]
 piece_ratios = [0.5]
 importance_rows = 20
 [rewinding]
-max_steps = 12
+max_steps = 40
 ";
 
 fn stages(file: &PromptFile) -> Vec<(String, Option<f64>)> {
@@ -50,12 +50,12 @@ fn the_stages_one_by_one_give_the_prompt_of_the_whole_run() {
     assert_eq!(whole.prompt, single.prompt);
     assert_eq!(whole.manifest, single.manifest);
     assert_eq!(bench.read("out/prompt.safetensors"), bench.read("xprompt"), "importance included");
-    assert_ne!(single.prompt.rows(), bench.prompt("masked").prompt.rows(), "it was retrained");
+    assert!(single.prompt.rows() != bench.prompt("masked").prompt.rows(), "it was not retrained");
 
     // another seed is another order of examples
     bench.works("rewind @masked --to @tuned --task @task.toml --out @other --seed 8");
     assert_eq!(bench.prompt("other").manifest.seed, 8);
-    assert_ne!(single.prompt.rows(), bench.prompt("other").prompt.rows());
+    assert!(single.prompt.rows() != bench.prompt("other").prompt.rows(), "the seed changes nothing");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use xprompt::runtime::DeviceChoice;
+use xprompt::runtime::{DeviceChoice, Precision};
 use xprompt::{engine, prompt, server, store};
 
 use crate::values::{Secret, duration, percent, positive, time};
@@ -69,6 +69,11 @@ pub(crate) struct Arguments {
     /// several as cuda:0,cuda:1, or cuda:all
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Computing")]
     pub(crate) device: DeviceChoice,
+
+    /// What to compute in: f32, tf32 or bf16 on a GPU (default: tf32), f32 or int8 on a CPU (default: f32); in bf16 the weights take half of
+    /// the memory
+    #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION", help_heading = "Computing")]
+    pub(crate) precision: Option<Precision>,
 
     /// Threads that compute; default: one for each core
     #[arg(value_parser = positive, long, env = "XPROMPT_THREADS", value_name = "COUNT", help_heading = "Computing")]

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use xprompt::engine::{self, Engine};
-use xprompt::runtime::{Model, Runtime};
+use xprompt::runtime::{Model, Precision, Runtime};
 use xprompt::server::{self, Metrics, Service};
 use xprompt::store::{self, FolderStorage, Keeping, Loader, S3Storage, Storage};
 use xprompt::t5::Checkpoint;
@@ -25,6 +25,9 @@ use self::config::Asked;
 
 /// Threads that cut long inputs into tokens, and four that read prompts.
 const BLOCKING_THREADS: usize = 8;
+
+/// Sessions of a device that hold all weights: scoring, and generation's two together.
+const COPIES: usize = 2;
 
 /// Exit status of a process whose settings are wrong, as command lines have it.
 const BAD_SETTINGS: u8 = 2;
@@ -120,8 +123,13 @@ fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Se
     let runtime = Runtime::start(arguments.onnxruntime.as_deref(), arguments.threads)?;
     let chosen = arguments.device.find(&runtime)?;
     tracing::info!(device = chosen.names(), reason = chosen.reason, "the device was chosen");
+    let precision = Precision::choose(arguments.precision, chosen.devices[0])?;
     let model = Model::new(checkpoint, runtime.clone());
-    let lanes: Vec<Model> = chosen.devices.iter().map(|&device| model.clone().on(device)).collect();
+    let lanes: Vec<Model> =
+        chosen.devices.iter().map(|&device| model.clone().on(device).in_precision(precision)).collect();
+    for lane in &lanes {
+        lane.room_beside_weights(COPIES)?;
+    }
     let metrics = Arc::new(Metrics::new());
     let observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;
     let engine = Arc::new(Engine::start(&lanes, arguments.engine_options(), &observer)?);
@@ -131,6 +139,7 @@ fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Se
         fingerprint = base.model.fingerprint,
         onnxruntime = %runtime.library().display(),
         device = chosen.names(),
+        %precision,
         threads = runtime.threads(),
         "the model computes"
     );

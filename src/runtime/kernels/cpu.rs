@@ -72,6 +72,9 @@ impl Kernel for CpuKernel {
                 let each = y.x.iter().zip(&dy.x).map(|(&y, &dy)| if y > 0.0 { dy } else { 0.0 });
                 vec![y.like(each.collect())]
             }
+            (Fused::RmsNorm, [x, scale, epsilon, added @ ..]) => {
+                rms_norm(x, scale, epsilon.x[0], added.first())
+            }
             (Fused::RmsNormGrad, [x, scale, inverse, dy, before @ ..]) => {
                 let before = before.first().map(|before| before.x.as_slice());
                 vec![x.like(rms_norm_grad(&x.x, &scale.x, &inverse.x, &dy.x, before))]
@@ -140,6 +143,21 @@ fn gated_gelu_grad(both: &Tensor, dy: &[f32]) -> Vec<f32> {
         [d_gate, d_wide].concat()
     });
     rows.flatten().collect()
+}
+
+fn rms_norm(x: &Tensor, scale: &Tensor, epsilon: f32, added: Option<&Tensor>) -> Vec<Tensor> {
+    let sum = added.map(|added| x.like(x.x.iter().zip(&added.x).map(|(x, added)| x + added).collect()));
+    let rows = sum.as_ref().unwrap_or(x).x.chunks(x.width());
+    let inverse: Vec<f32> = rows
+        .clone()
+        .map(|row| (row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32 + epsilon).sqrt().recip())
+        .collect();
+    let y = rows.zip(&inverse).flat_map(|(row, r)| row.iter().zip(&scale.x).map(move |(x, s)| x * r * s));
+    let y = x.like(y.collect());
+    let mut statistic = x.shape.clone();
+    statistic.pop();
+    statistic.push(1);
+    [Some(y), Some(Tensor { x: inverse, shape: statistic }), sum].into_iter().flatten().collect()
 }
 
 fn rms_norm_grad(x: &[f32], scale: &[f32], inverse: &[f32], dy: &[f32], before: Option<&[f32]>) -> Vec<f32> {

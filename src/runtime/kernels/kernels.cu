@@ -93,41 +93,47 @@ __device__ inline int lane() { return threadIdx.x & 31; }
 
 __device__ inline float gelu_gate(float x) { return 1.0f / (1.0f + exponential(-GELU_C * x * (1.0f + GELU_K * x * x))); }
 
+// this thread's first element of `rows` by `width`, V together, as its row and column
+template <int V> struct Spot {
+  i64 row;
+  int column;
+
+  __device__ inline Spot(int width) {
+    i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    int packs = width / V;
+    row = i / packs;
+    column = (int)(i - row * packs) * V;
+  }
+};
+
 // y = gelu(gate) * wide, where a row of `both` holds `width` gates and then as many wides
 template <class T, int V>
 __device__ inline void gated_gelu(const T* both, T* y, i64 rows, int width) {
-  i64 row = own_row();
-  if (row >= rows) return;
-  const T *gate = both + 2 * row * width, *wide = gate + width;
-  y += row * width;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> g = load<V>(gate + i), w = load<V>(wide + i), r;
+  Spot<V> at(width);
+  if (at.row >= rows) return;
+  const T *gate = both + 2 * at.row * width + at.column;
+  Pack<V> g = load<V>(gate), w = load<V>(gate + width), r;
 #pragma unroll
-    for (int k = 0; k < V; k++) r.x[k] = g.x[k] * gelu_gate(g.x[k]) * w.x[k];
-    store<V>(y + i, r);
-  }
+  for (int k = 0; k < V; k++) r.x[k] = g.x[k] * gelu_gate(g.x[k]) * w.x[k];
+  store<V>(y + at.row * width + at.column, r);
 }
 
 // d_gate = dy * wide * gelu'(gate), d_wide = dy * gelu(gate), side by side as they came
 template <class T, int V>
 __device__ inline void gated_gelu_grad(const T* both, const T* dy, T* d_both, i64 rows, int width) {
-  i64 row = own_row();
-  if (row >= rows) return;
-  const T *gate = both + 2 * row * width, *wide = gate + width;
-  T *d_gate = d_both + 2 * row * width, *d_wide = d_gate + width;
-  dy += row * width;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> g = load<V>(gate + i), w = load<V>(wide + i), d = load<V>(dy + i), dg, dw;
+  Spot<V> at(width);
+  if (at.row >= rows) return;
+  i64 gate = 2 * at.row * width + at.column;
+  Pack<V> g = load<V>(both + gate), w = load<V>(both + gate + width), d = load<V>(dy + at.row * width + at.column), dg, dw;
 #pragma unroll
-    for (int k = 0; k < V; k++) {
-      float x = g.x[k], s = gelu_gate(x);
-      float slope = s + x * s * (1.0f - s) * GELU_C * (1.0f + 3.0f * GELU_K * x * x);
-      dg.x[k] = d.x[k] * w.x[k] * slope;
-      dw.x[k] = d.x[k] * x * s;
-    }
-    store<V>(d_gate + i, dg);
-    store<V>(d_wide + i, dw);
+  for (int k = 0; k < V; k++) {
+    float x = g.x[k], s = gelu_gate(x);
+    float slope = s + x * s * (1.0f - s) * GELU_C * (1.0f + 3.0f * GELU_K * x * x);
+    dg.x[k] = d.x[k] * w.x[k] * slope;
+    dw.x[k] = d.x[k] * x * s;
   }
+  store<V>(d_both + gate, dg);
+  store<V>(d_both + gate + width, dw);
 }
 
 // --- ReLU ---
@@ -135,18 +141,49 @@ __device__ inline void gated_gelu_grad(const T* both, const T* dy, T* d_both, i6
 // dx = dy where y > 0
 template <class T, int V>
 __device__ inline void relu_grad(const T* y, const T* dy, T* dx, i64 rows, int width) {
-  i64 row = own_row();
-  if (row >= rows) return;
-  y += row * width; dy += row * width; dx += row * width;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> a = load<V>(y + i), d = load<V>(dy + i);
+  Spot<V> at(width);
+  if (at.row >= rows) return;
+  i64 i = at.row * width + at.column;
+  Pack<V> a = load<V>(y + i), d = load<V>(dy + i);
 #pragma unroll
-    for (int k = 0; k < V; k++) d.x[k] = a.x[k] > 0.0f ? d.x[k] : 0.0f;
-    store<V>(dx + i, d);
-  }
+  for (int k = 0; k < V; k++) d.x[k] = a.x[k] > 0.0f ? d.x[k] : 0.0f;
+  store<V>(dx + i, d);
 }
 
 // --- RMS norm ---
+
+// With s = x + added, rounded, and r = 1 / sqrt(mean(s^2) + epsilon): y = s r scale. Without `added`, s is x.
+template <class T, int V>
+__device__ inline void rms_norm(
+    const T* x, const T* scale, const float* epsilon, const T* added, T* y, float* inverse, T* sums, i64 rows,
+    int width) {
+  i64 row = own_row();
+  if (row >= rows) return;
+  x += row * width; y += row * width;
+  if (added) { added += row * width; sums += row * width; }
+  float squares = 0.0f;
+  for (int i = lane() * V; i < width; i += 32 * V) {
+    Pack<V> s = load<V>(x + i);
+    if (added) {
+      Pack<V> b = load<V>(added + i);
+#pragma unroll
+      for (int k = 0; k < V; k++) s.x[k] += b.x[k];
+      store<V>(sums + i, s);
+      s = load<V>(sums + i);
+    }
+#pragma unroll
+    for (int k = 0; k < V; k++) squares += s.x[k] * s.x[k];
+  }
+  float r = rsqrtf(sum(squares) / width + *epsilon);
+  if (lane() == 0) inverse[row] = r;
+  const T* normalised = added ? sums : x;
+  for (int i = lane() * V; i < width; i += 32 * V) {
+    Pack<V> s = load<V>(normalised + i), c = load<V>(scale + i);
+#pragma unroll
+    for (int k = 0; k < V; k++) s.x[k] *= r * c.x[k];
+    store<V>(y + i, s);
+  }
+}
 
 // With g = dy * scale and r = 1 / rms(x): dx = r g - x r^3 mean(g x), plus `before` if there is one
 template <class T, int V>
@@ -653,6 +690,11 @@ ATTENTION(64)
   }                                                                                                                  \
   extern "C" __global__ void relu_grad_##NAME(const T* y, const T* dy, T* dx, i64 rows, int width) {                 \
     relu_grad<T, V>(y, dy, dx, rows, width);                                                                         \
+  }                                                                                                                  \
+  extern "C" __global__ void rms_norm_##NAME(                                                                        \
+      const T* x, const T* scale, const float* epsilon, const T* added, T* y, float* inverse, T* sums, i64 rows,     \
+      int width) {                                                                                                   \
+    rms_norm<T, V>(x, scale, epsilon, added, y, inverse, sums, rows, width);                                         \
   }                                                                                                                  \
   extern "C" __global__ void rms_norm_grad_##NAME(                                                                   \
       const T* x, const T* scale, const float* inverse, const T* dy, const T* before, T* dx, i64 rows, int width) {  \

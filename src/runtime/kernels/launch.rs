@@ -18,7 +18,7 @@ const PTX: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("kernels
     Err(_) => panic!("the PTX is text"),
 };
 
-/// Threads of a block whose warps each work on a row.
+/// Threads of a block whose threads work on elements, or whose warps each on a row.
 const BLOCK: u32 = 256;
 /// Threads that work on one row.
 const WARP: u32 = 32;
@@ -30,6 +30,8 @@ pub(super) const TILE: i64 = 64;
 /// How many threads a launch needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
+    /// A thread for each element, or for each group of them.
+    Elements(i64),
     /// A warp for each row.
     Rows(i64),
     /// A block for each tile.
@@ -103,6 +105,7 @@ pub(super) fn launch(
     arguments: &mut Arguments,
 ) -> Result<(), LaunchError> {
     let (blocks, threads) = match shape {
+        Shape::Elements(elements) => (elements.div_euclid(i64::from(BLOCK)).saturating_add(1), BLOCK),
         Shape::Rows(rows) => (rows.div_euclid(i64::from(BLOCK / WARP)).saturating_add(1), BLOCK),
         Shape::Tiles(tiles) => (tiles, TILE_BLOCK),
     };

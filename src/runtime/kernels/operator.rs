@@ -68,6 +68,7 @@ impl Operator for CudaOperator {
             Fused::GatedGelu => by_row("gated_gelu"),
             Fused::GatedGeluGrad => by_row("gated_gelu_grad"),
             Fused::ReluGrad => by_row("relu_grad"),
+            Fused::RmsNorm => by_row("rms_norm"),
             Fused::RmsNormGrad => by_row("rms_norm_grad"),
             Fused::BiasedSoftmax => by_row("biased_softmax"),
             Fused::SoftmaxGrad => by_row("softmax_grad"),
@@ -90,6 +91,7 @@ pub(super) fn inputs(fused: Fused, element: TensorElementType) -> Vec<OperatorIn
     match fused {
         Fused::GatedGelu => vec![x()],
         Fused::GatedGeluGrad | Fused::ReluGrad | Fused::SoftmaxGrad => vec![x(), x()],
+        Fused::RmsNorm => vec![x(), x(), statistic(), optional()],
         Fused::RmsNormGrad => vec![x(), x(), statistic(), x(), optional()],
         Fused::BiasedSoftmax | Fused::Attention => vec![x(), x(), optional()],
         Fused::AttentionGrad => vec![x(), x(), x(), statistic(), x(), optional()],
@@ -99,10 +101,10 @@ pub(super) fn inputs(fused: Fused, element: TensorElementType) -> Vec<OperatorIn
 /// The outputs of an operator on tensors of `element`.
 pub(super) fn outputs(fused: Fused, element: TensorElementType) -> Vec<OperatorOutput> {
     let x = OperatorOutput::required(element);
+    let statistic = OperatorOutput::required(TensorElementType::Float32);
     match fused {
-        Fused::Attention | Fused::AttentionGrad => {
-            vec![x, OperatorOutput::required(TensorElementType::Float32)]
-        }
+        Fused::Attention | Fused::AttentionGrad => vec![x, statistic],
+        Fused::RmsNorm => vec![x, statistic, OperatorOutput::optional(element)],
         _ => vec![x],
     }
 }
@@ -151,14 +153,14 @@ impl Kernel for CudaKernel {
         let first = OnGpu::needed(context, 0)?;
         match self.fused {
             Fused::Attention | Fused::AttentionGrad => self.attend(context, &first),
-            _ => self.by_row(context, &first),
+            _ => self.pass(context, &first),
         }
     }
 }
 
 impl CudaKernel {
-    /// A warp works on a row.
-    fn by_row(&self, context: &ComputeContext, first: &OnGpu) -> ort::Result<()> {
+    /// A thread works on elements, or a warp on a row.
+    fn pass(&self, context: &ComputeContext, first: &OnGpu) -> ort::Result<()> {
         let rows = first.elements() / first.width().max(1);
         let mut width = first.width();
         let output = |index| OnGpu::output(context, index, &first.shape);
@@ -176,6 +178,25 @@ impl CudaKernel {
                 width /= 2;
                 let dy = OnGpu::needed(context, 1)?;
                 arguments.pointers([first.data, dy.data, output(0)?]).int64(rows).int32(width);
+            }
+            Fused::RmsNorm => {
+                let [scale, epsilon] = [1, 2].map(|index| OnGpu::needed(context, index));
+                let added = OnGpu::data(context, 3)?;
+                let mut statistic = first.shape.clone();
+                statistic.pop();
+                statistic.push(1);
+                let inverse = OnGpu::output(context, 1, &statistic)?;
+                let sums = if added.is_null() { added } else { output(2)? };
+                arguments.pointers([
+                    first.data,
+                    scale?.data,
+                    epsilon?.data,
+                    added,
+                    output(0)?,
+                    inverse,
+                    sums,
+                ]);
+                arguments.int64(rows).int32(width);
             }
             Fused::RmsNormGrad => {
                 let [scale, inverse, dy] = [1, 2, 3].map(|index| OnGpu::needed(context, index));
@@ -199,7 +220,14 @@ impl CudaKernel {
             }
             Fused::Attention | Fused::AttentionGrad => unreachable!("attention works on tiles"),
         }
-        self.launch(context, usize::from(width % self.pack == 0), Shape::Rows(rows), &mut arguments)
+        let packed = width % self.pack == 0;
+        let shape = match self.fused {
+            Fused::GatedGelu | Fused::GatedGeluGrad | Fused::ReluGrad => {
+                Shape::Elements(rows * width / if packed { self.pack } else { 1 })
+            }
+            _ => Shape::Rows(rows),
+        };
+        self.launch(context, usize::from(packed), shape, &mut arguments)
     }
 
     /// A block works on 64 queries or keys of a head.

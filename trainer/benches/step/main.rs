@@ -3,6 +3,7 @@
 //!
 //! Prints one JSON object a line. It is a measurement, not a test.
 
+mod memory;
 mod random;
 
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ enum What {
     Score,
     /// Greedy generation with a cache.
     Generate,
+    /// All of it in one process: what the card's memory holds when each was loaded and run.
+    Memory,
 }
 
 /// Random weights of the paper's shapes, on any device.
@@ -79,6 +82,9 @@ struct Arguments {
     /// Memory for a tuning step's activations in MiB; runs are cut to fit.
     #[arg(long, default_value_t = 65536)]
     memory: usize,
+    /// Let all sessions of a card read one copy of the weights.
+    #[arg(long)]
+    share_weights: bool,
     /// Folder for the weights, made where they are missing and left there; by default a temporary one.
     #[arg(long)]
     weights: Option<PathBuf>,
@@ -119,10 +125,14 @@ fn main() -> anyhow::Result<()> {
             for &size in &arguments.batches {
                 let on = |&device: &Device| {
                     let precision = arguments.precision.unwrap_or(Precision::of(device));
-                    model.clone().on(device).in_precision(precision)
+                    model.clone().on(device).in_precision(precision).sharing_weights(arguments.share_weights)
                 };
                 let models: Vec<Model> = devices.iter().map(on).collect();
-                measure(&arguments, shape, what, size, &models, before)?;
+                if matches!(what, What::Memory) {
+                    memory::measure(&arguments, shape, size, &models, before)?;
+                } else {
+                    measure(&arguments, shape, what, size, &models, before)?;
+                }
             }
         }
         if arguments.weights.is_none() {
@@ -170,6 +180,9 @@ fn measure(
             put("status", json!("ok"));
             put("device", json!(models.iter().map(|model| model.device().to_string()).collect::<Vec<_>>()));
             put("precision", json!(models[0].precision().to_string()));
+            if models[0].shares_weights() {
+                put("mode", json!("shared weights"));
+            }
             put("text", json!(arguments.text));
             put("prompt", json!(arguments.prompt));
             put("reps", json!(times.len()));
@@ -250,6 +263,7 @@ impl Batch<'_> {
                 })?;
                 Ok((made, used_mib(device)))
             }
+            What::Memory => anyhow::bail!("memory is measured by itself"),
         }
     }
 

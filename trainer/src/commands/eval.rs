@@ -7,9 +7,12 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use xprompt::engine::Answers;
 use xprompt::prompt::write_atomically;
+use xprompt::runtime::{Model, Precision};
+use xprompt_trainer::agreement::Agreement;
 use xprompt_trainer::data::{Files, Reader, Rows};
-use xprompt_trainer::evaluate::Job;
+use xprompt_trainer::evaluate::{Answer, Evaluator, Job};
 use xprompt_trainer::metric::{Metric, Prediction};
+use xprompt_trainer::setup::Setup;
 use xprompt_trainer::superglue::SuperGlue;
 
 use super::options::ModelOptions;
@@ -18,7 +21,8 @@ use super::read_prompt;
 const EXAMPLE: &str = "\
 Examples:
   xprompt-trainer eval OUT/prompt.safetensors --data test.jsonl
-  xprompt-trainer eval OUT/prompt.safetensors --data CB/val.jsonl --superglue cb";
+  xprompt-trainer eval OUT/prompt.safetensors --data CB/val.jsonl --superglue cb
+  xprompt-trainer eval OUT/prompt.safetensors --data test.jsonl --precision bf16 --against f32";
 
 /// Measures a prompt on labelled rows, with the server's own scoring.
 ///
@@ -41,6 +45,9 @@ pub(crate) struct Eval {
     /// Writes what the prompt answers, in the benchmark's submission format, instead of measuring; rows need no labels.
     #[arg(long, value_name = "FILE", requires = "superglue", conflicts_with = "json")]
     submission: Option<PathBuf>,
+    /// Answer in this precision too, and say how far the answers are from those of --precision.
+    #[arg(long, value_name = "PRECISION", conflicts_with = "submission")]
+    against: Option<Precision>,
     /// Use only the first rows.
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
@@ -71,10 +78,15 @@ impl Eval {
         let files = Files { paths: std::slice::from_ref(&self.data), format: None };
         let data = reader.read(files, self.rows)?;
         let job = Job { rows: file.prompt.rows(), answers: &answers, examples: &data.examples };
-        let predictions = setup.evaluator().predictions(&[job])?.remove(0);
+        let answered = setup.evaluator().answers(&[job])?.remove(0);
+        let predictions: Vec<Prediction> = answered.iter().map(Answer::prediction).collect();
         if let (Some(benchmark), Some(out)) = (self.superglue, &self.submission) {
             return self.submit(benchmark, out, &predictions, &answers);
         }
+        let agreement = match self.against {
+            Some(other) => Some((other, Agreement::between(&answered, &answers_in(other, &setup, job)?))),
+            None => None,
+        };
         let (wanted, classes): (&[Metric], _) = match &answers {
             Answers::Labels { names, .. } => (&[Metric::Accuracy, Metric::MacroF1], names.len()),
             Answers::Text { .. } => (&[Metric::ExactMatch], 0),
@@ -92,6 +104,8 @@ impl Eval {
             let report = json!({
                 "prompt": self.prompt, "version": version, "data": self.data, "rows": data.examples.len(),
                 "truncated": data.truncated, "metrics": metrics, "majority": majority,
+                "precision": setup.model.precision().to_string(),
+                "against": agreement.map(|(other, agreement)| json!({"precision": other.to_string(), "agreement": agreement})),
             });
             println!("{report:#}");
             return Ok(());
@@ -102,6 +116,9 @@ impl Eval {
         }
         if let Some(majority) = majority {
             println!("  {:<12} {:.2} %  (always the most frequent label)", "majority", 100.0 * majority);
+        }
+        if let Some((other, agreement)) = agreement {
+            println!("{}", in_words(setup.model.precision(), other, &agreement));
         }
         if data.truncated > 0 {
             println!("  {} rows were cut to {} tokens", data.truncated, spec.max_input_tokens);
@@ -126,4 +143,22 @@ impl Eval {
         println!("{}: {} predictions in {} lines", out.display(), said.len(), lines.lines().count());
         Ok(())
     }
+}
+
+/// The answers in another precision, on the same devices.
+fn answers_in(precision: Precision, setup: &Setup, job: Job<'_>) -> anyhow::Result<Vec<Answer>> {
+    let precision = Precision::choose(Some(precision), setup.model.device())?;
+    let lanes: Vec<Model> = setup.lanes.iter().map(|model| model.clone().in_precision(precision)).collect();
+    Ok(Evaluator::new(&lanes, &setup.tokenizer, setup.plan).answers(&[job])?.remove(0))
+}
+
+fn in_words(precision: Precision, other: Precision, agreement: &Agreement) -> String {
+    let Agreement { rows, same, mean_difference, ninth_tenth, largest_difference } = agreement;
+    let scores = match (mean_difference, ninth_tenth, largest_difference) {
+        (Some(mean), Some(most), Some(largest)) => format!(
+            "; probabilities are {mean:.1e} apart on average, {most:.1e} in nine of ten rows at most, {largest:.1e} at most"
+        ),
+        _ => String::new(),
+    };
+    format!("  {precision} and {other} answer {same} of {rows} rows alike{scores}")
 }

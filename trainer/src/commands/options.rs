@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use xprompt::runtime::DeviceChoice;
+use xprompt::runtime::{DeviceChoice, Precision};
 use xprompt_trainer::progress::Progress;
 use xprompt_trainer::setup::{Options, Setup};
 
@@ -32,7 +32,13 @@ pub(super) struct ModelOptions {
     /// several as cuda:0,cuda:1, or cuda:all.
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
-    /// Memory for activations in MiB; by default half of what is free, on a GPU 16384. Runs are cut to fit.
+    /// What to compute in: f32, tf32 or bf16 on a GPU, by default tf32; f32 or int8 on a CPU, by default f32, and int8 in
+    /// evaluations only. Prompts, losses and the optimizer
+    /// are f32 in any case.
+    #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION")]
+    precision: Option<Precision>,
+    /// Memory for activations in MiB; by default half of what is free, on a GPU three quarters of what is free beside the
+    /// weights. Runs are cut to fit.
     #[arg(long, env = "XPROMPT_MEMORY", value_name = "MIB")]
     memory: Option<usize>,
 }
@@ -46,6 +52,7 @@ impl ModelOptions {
             library: self.onnxruntime.clone(),
             threads: self.threads,
             device: self.device.clone(),
+            precision: self.precision,
             memory: self.memory.map(|mebibytes| mebibytes << 20),
         })?;
         if self.device == DeviceChoice::Auto {

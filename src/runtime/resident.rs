@@ -1,0 +1,146 @@
+//! The weights of a checkpoint, once in the memory of a device, for all sessions there.
+#![expect(
+    unsafe_code,
+    reason = "a tensor over memory that is not its own; the block is said to outlive it where it is made"
+)]
+
+use std::collections::HashMap;
+use std::ptr::NonNull;
+
+use ort::AsPointer as _;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::value::{DynValue, TensorElementType};
+
+use super::gpu::GpuBlock;
+use super::{Device, RuntimeError};
+use crate::graph::DType;
+use crate::t5::Checkpoint;
+
+/// Where a tensor begins in the block: at multiples of this, as CUDA's own allocations do.
+const ALIGNMENT: usize = 256;
+
+/// Weights in the memory of a device.
+///
+/// invariant: it outlives the tensors that [`value`](Self::value) makes; a session holds both.
+#[derive(Debug)]
+pub(super) struct Resident {
+    block: Block,
+    memory: MemoryInfo<'static>,
+    dtype: DType,
+    /// Where each begins, and how many elements it has.
+    places: HashMap<String, (usize, usize)>,
+}
+
+#[derive(Debug)]
+enum Block {
+    Gpu(GpuBlock),
+    /// Of blocks of the alignment.
+    Host(Vec<Aligned>),
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(256))]
+struct Aligned([u8; ALIGNMENT]);
+
+// === impl Resident ===
+
+impl Resident {
+    /// Copies those weights of the checkpoint that `wanted` says by their sizes to a device, as elements of `dtype`.
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        device: Device,
+        dtype: DType,
+        wanted: impl Fn(&[usize]) -> bool,
+    ) -> Result<Self, RuntimeError> {
+        let mut places = HashMap::new();
+        let mut end = 0;
+        let shapes = checkpoint.weights();
+        for name in checkpoint.layout().into_iter().filter(|name| wanted(&shapes[name])) {
+            let elements: usize = shapes[&name].iter().product();
+            places.insert(name, (end, elements));
+            end += (elements * size(dtype)).next_multiple_of(ALIGNMENT);
+        }
+        let mut block = match device {
+            Device::Cpu => Block::Host(vec![Aligned([0; ALIGNMENT]); end / ALIGNMENT]),
+            Device::Cuda(gpu) => Block::Gpu(GpuBlock::new(gpu, end.max(ALIGNMENT))?),
+        };
+        for (name, &(offset, _)) in &places {
+            block.write(offset, &checkpoint.bytes_as(name, dtype))?;
+        }
+        Ok(Self { block, memory: device.memory()?, dtype, places })
+    }
+
+    /// A weight in a shape, or several that lie behind each other. The tensor reads the block, which the caller keeps as long
+    /// as the tensor.
+    pub(super) fn value(&self, parts: &[&str], shape: &[usize]) -> Result<DynValue, RuntimeError> {
+        let name = parts.join("+");
+        let missing = || RuntimeError::Ort(format!("the weight {name} is not in the memory of the device"));
+        let places: Option<Vec<(usize, usize)>> =
+            parts.iter().map(|&part| self.places.get(part).copied()).collect();
+        let places = places.filter(|places| !places.is_empty()).ok_or_else(missing)?;
+        let (offset, elements) = (places[0].0, places.iter().map(|&(_, elements)| elements).sum::<usize>());
+        let follows = |pair: &[(usize, usize)]| pair[0].0 + pair[0].1 * size(self.dtype) == pair[1].0;
+        if !places.windows(2).all(follows) {
+            return Err(RuntimeError::Ort(format!(
+                "the weights {name} do not fill whole blocks of {ALIGNMENT} bytes: they cannot be shared"
+            )));
+        }
+        assert_eq!(
+            elements,
+            shape.iter().product::<usize>(),
+            "invariant: a graph only reshapes the weight {name}"
+        );
+        let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+        let element = match self.dtype {
+            DType::Bf16 => TensorElementType::Bfloat16,
+            DType::F16 => TensorElementType::Float16,
+            _ => TensorElementType::Float32,
+        };
+        let mut value = std::ptr::null_mut();
+        // SAFETY: the place and the size are inside the block, which the memory's description fits; the shape has as many
+        // elements. ONNX Runtime reads initializers only.
+        let made = unsafe {
+            let status = (ort::api().CreateTensorWithDataAsOrtValue)(
+                self.memory.ptr(),
+                (self.block.at() + offset) as *mut _,
+                elements * size(self.dtype),
+                shape.as_ptr(),
+                shape.len(),
+                element.into(),
+                &raw mut value,
+            );
+            ort::Error::<()>::result_from_status(status)
+        };
+        made?;
+        let value = NonNull::new(value).ok_or_else(missing)?;
+        // SAFETY: the pointer was just made, and is given away. The tensor owns no memory, so its allocator is never used.
+        Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
+    }
+}
+
+fn size(dtype: DType) -> usize {
+    if dtype == DType::F32 { 4 } else { 2 }
+}
+
+// === impl Block ===
+
+impl Block {
+    fn at(&self) -> usize {
+        match self {
+            Self::Gpu(block) => block.at(),
+            Self::Host(blocks) => blocks.as_ptr() as usize,
+        }
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), RuntimeError> {
+        match self {
+            Self::Gpu(block) => block.write(offset, bytes),
+            Self::Host(blocks) => {
+                for (block, bytes) in blocks[offset / ALIGNMENT..].iter_mut().zip(bytes.chunks(ALIGNMENT)) {
+                    block.0[..bytes.len()].copy_from_slice(bytes);
+                }
+                Ok(())
+            }
+        }
+    }
+}

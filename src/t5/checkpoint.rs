@@ -254,7 +254,7 @@ impl Checkpoint {
                     && !absorbed.iter().any(|part| name.contains(part)))
         };
         let matrix = |(name, shape): (String, Vec<usize>)| Some((name, <[usize; 2]>::try_from(shape).ok()?));
-        self.required().into_iter().filter(|(name, _)| is_product(name)).filter_map(matrix).collect()
+        self.weights().into_iter().filter(|(name, _)| is_product(name)).filter_map(matrix).collect()
     }
 
     fn slice(&self, place: &Place) -> &[u8] {
@@ -453,7 +453,7 @@ fn encode(xs: &[f32], dtype: DType) -> Vec<u8> {
         DType::F32 => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
         DType::Bf16 => xs.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
         DType::F16 => xs.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-        DType::I64 | DType::Bool => panic!("weights are floats, not {dtype:?}"),
+        DType::I64 | DType::U8 | DType::I8 | DType::Bool => panic!("weights are floats, not {dtype:?}"),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Products of 8-bit integers: against PyTorch, and the file that the integers are kept in.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use xprompt::engine::{Generator, Scorer, Source};
-use xprompt::runtime::{Input, Model, Precision};
+use xprompt::runtime::{Device, Input, Model, Precision};
 use xprompt::t5::{Checkpoint, Int8Weights, Kept, graphs};
 use xprompt::task::LabelTrie;
 
@@ -19,7 +20,25 @@ const TOLERANCE: f64 = 5e-3;
 const COST: f64 = 0.15;
 
 fn int8(name: &str) -> Model {
-    model(&fixtures().join("models").join(name)).in_precision(Precision::Int8)
+    of_copy(&fixtures().join("models").join(name))
+}
+
+/// A model in int8, in a copy of its folder: the integers are kept there.
+pub(crate) fn of_copy(folder: &Path) -> Model {
+    static COPYING: Mutex<()> = Mutex::new(());
+    let copying = COPYING.lock().unwrap();
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("int8").join(folder.file_name().unwrap());
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let to = copy.join(entry.file_name());
+        if entry.file_type().unwrap().is_file() && !to.exists() {
+            let unfinished = copy.join("unfinished");
+            std::fs::copy(entry.path(), &unfinished).unwrap();
+            std::fs::rename(unfinished, to).unwrap();
+        }
+    }
+    drop(copying);
+    model(&copy).on(Device::Cpu).in_precision(Precision::Int8)
 }
 
 fn checkpoint(name: &str) -> Checkpoint {

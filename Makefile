@@ -62,7 +62,7 @@ bench-cpu: setup .cache/bench-cpu/installed ## Measures engines on this CPU: our
 	.cache/bench-cpu/venv/bin/python bench/cpu/run.py $(ARGS)
 
 bench-cpu-http: setup .cache/bench-cpu/installed ## Measures the server beside FastAPI with PEFT on this CPU (ARGS="--seconds 5")
-	.cache/bench-cpu/venv/bin/python bench/cpu/http.py $(ARGS)
+	.cache/bench-cpu/venv/bin/python bench/cpu/servers.py $(ARGS)
 
 .cache/bench-cpu/installed: bench/cpu/requirements.txt
 	$(PYTHON) -m venv --clear .cache/bench-cpu/venv

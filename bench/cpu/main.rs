@@ -1,4 +1,4 @@
-//! This project's part of the measurements on a CPU, beside the peers that `run.py` and `http.py` start. See README.md.
+//! This project's part of the measurements on a CPU, beside the peers that `run.py` and `servers.py` start. See README.md.
 //!
 //! `cargo bench --bench cpu -- --help` lists the commands. They measure; they are no tests.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of docs/performance.md from the JSON lines of run.py and http.py.
+"""The tables of docs/performance.md from the JSON lines of run.py and servers.py.
 
     python3 bench/cpu/table.py .cache/bench-cpu/results.jsonl            prints them
     python3 bench/cpu/table.py .cache/bench-cpu/results.jsonl --write    puts them into docs/performance.md

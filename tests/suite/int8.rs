@@ -31,7 +31,7 @@ pub(crate) fn of_copy(folder: &Path) -> Model {
     std::fs::create_dir_all(&copy).unwrap();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let to = copy.join(entry.file_name());
-        if entry.file_type().unwrap().is_file() && !to.exists() {
+        if entry.file_type().unwrap().is_file() {
             let unfinished = copy.join("unfinished");
             std::fs::copy(entry.path(), &unfinished).unwrap();
             std::fs::rename(unfinished, to).unwrap();

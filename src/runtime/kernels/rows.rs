@@ -171,7 +171,8 @@ fn gelu(x: f32) -> f32 {
 /// e^x to two units in the last place, after Cephes; 0 and infinity are not reached.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    // ln 2 in two parts, of which the first has few digits
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const TERMS: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let x = if x < -87.0 { -87.0 } else { x };
@@ -231,8 +232,8 @@ mod tests {
             softmax(&x[..count], &x[2..], &hidden, &mut p);
             let z = |i: usize| f64::from(x[i] + x[i + 2]).exp() * f64::from(u8::from(i % 3 != 1));
             let total: f64 = (0..count).map(z).sum();
-            for i in 0..count {
-                assert!((f64::from(p[i]) - z(i) / total).abs() < 1e-6, "{i} of {count}");
+            for (i, &p) in p.iter().enumerate() {
+                assert!((f64::from(p) - z(i) / total).abs() < 1e-6, "{i} of {count}");
             }
             softmax(&x[..count], &x[2..], &[], &mut p);
             assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5);

@@ -2,7 +2,7 @@
 """The server against a minimal FastAPI + PEFT server: mixed tasks, closed and open loops, on the same machine.
 
     make bench-cpu-http
-    .cache/bench-cpu/venv/bin/python bench/cpu/http.py --models t5-nano --seconds 5 --connections 1,8
+    .cache/bench-cpu/venv/bin/python bench/cpu/servers.py --models t5-nano --seconds 5 --connections 1,8
 
 The servers run one at a time, in turn for --rounds rounds. For each: requests a second and latencies with a number of
 connections that post all the time, then latencies at 70 % of the most requests a second that it had, at random times.

@@ -1,7 +1,8 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts bench-cpu bench-cpu-http int8
+.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz bench-cpu \
+	bench-cpu-http int8
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,16 +44,32 @@ baseline: ## TF-IDF with logistic regression on the demo's data
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/tweets
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/bbc
 
-page: setup ## Uses the web page in headless Chromium (Debian packages chromium, chromium-driver)
+page: setup .cache/page/installed ## Uses the web page in headless Chromium, which it installs (Debian's packages)
+	scripts/browser.sh
 	cargo build --locked --bin xprompt-server
-	$(PYTHON) -m venv .cache/page
-	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement tests/page/requirements.txt
 	.cache/page/bin/python tests/page/page.py
+
+.cache/page/installed: tests/page/requirements.txt
+	$(PYTHON) -m venv --clear .cache/page
+	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data
 	cargo build --release --locked --workspace --bins
 	@$(PYTHON) scripts/load.py
+
+reliability: setup s3 ## Tries the server: overload, slow clients, outages, broken files, swaps, restarts, kills
+	cargo build --locked --bin xprompt-server
+	@$(PYTHON) bench/reliability/run.py all
+
+soak: setup ## An hour of mixed calls: memory and descriptors stay flat
+	cargo build --locked --bin xprompt-server
+	@$(PYTHON) bench/reliability/run.py soak
+
+SECONDS ?= 600
+fuzz: setup ## Fuzzes prompt files, manifests, templates and requests, SECONDS each (600)
+	@$(PYTHON) scripts/fuzz.py --seconds $(SECONDS)
 
 search: setup ## Measures a full search of pruning ratios: one after the other, side by side, with halving
 	@$(PYTHON) scripts/setup.py data

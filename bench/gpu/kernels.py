@@ -95,7 +95,7 @@ def gated_gelu(kernels, rows, width, dtype):
     random = lambda *shape: torch.randn(*shape, device="cuda").to(dtype)
     both, dy = random(rows, 2 * width), random(rows, width)
     y, d_both = torch.empty_like(dy), torch.empty_like(both)
-    name = ("bf16" if dtype == torch.bfloat16 else "f32") + ("_packed" if width % 8 == 0 else "")
+    name = named(dtype, width)
     pack = 1 if "packed" not in name else 8 if dtype == torch.bfloat16 else 4
     blocks, sizes = rows * width // pack // 256 + 1, (ctypes.c_int64(rows), ctypes.c_int(width))
     forward = lambda: kernels.launch(f"gated_gelu_{name}", blocks, 256, both, y, *sizes)
@@ -110,6 +110,33 @@ def gated_gelu(kernels, rows, width, dtype):
         "y": away(y, right), "d_both": away(d_both, exact.grad),
         "forward_us": timed(forward), "grad_us": timed(backward),
     }), flush=True)
+
+
+def rms_norm(kernels, rows, width, dtype):
+    torch.manual_seed(1)
+    random = lambda *shape: torch.randn(*shape, device="cuda").to(dtype)
+    x, added, dy, before, scale = *(random(rows, width) for _ in range(4)), random(width)
+    epsilon, inverse = torch.tensor([1e-6], device="cuda"), torch.empty(rows, 1, device="cuda")
+    y, total, dx = (torch.empty_like(x) for _ in range(3))
+    name, size = named(dtype, width), ctypes.c_int(width)
+    forward = lambda: kernels.launch(
+        f"rms_norm_{name}", rows, 128, x, scale, epsilon, added, y, inverse, total, size
+    )
+    backward = lambda: kernels.launch(f"rms_norm_grad_{name}", rows, 128, total, scale, inverse, dy, before, dx, size)
+    forward(), backward()
+    exact = (x + added).float().requires_grad_()
+    right = exact * (exact.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * scale.float()
+    right.backward(dy.float())
+    print(json.dumps({
+        "kernel": "rms_norm", "rows": rows, "width": width, "type": name, "sum": away(total, exact),
+        "y": away(y, right), "dx": away(dx, exact.grad + before.float()),
+        "forward_us": timed(forward), "grad_us": timed(backward),
+    }), flush=True)
+
+
+def named(dtype, width) -> str:
+    name, pack = ("bf16", 8) if dtype == torch.bfloat16 else ("f32", 4)
+    return name + ("_packed" if width % pack == 0 else "")
 
 
 def away(ours, right) -> float:
@@ -140,6 +167,11 @@ def main() -> None:
         (4736, 2816, torch.bfloat16), (4736, 2816, torch.float32), (5, 13, torch.bfloat16), (5, 12, torch.float32)
     ):
         gated_gelu(kernels, rows, width, dtype)
+    for rows, width, dtype in (
+        (4864, 1024, torch.bfloat16), (128, 1024, torch.bfloat16), (4864, 4096, torch.bfloat16),
+        (4864, 1024, torch.float32), (7, 13, torch.bfloat16), (7, 20, torch.float32),
+    ):
+        rms_norm(kernels, rows, width, dtype)
 
 
 if __name__ == "__main__":

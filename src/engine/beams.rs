@@ -5,7 +5,7 @@
 //! scored as if it ended now, is not better than the worst of `count` finished ones, or at the longest length.
 
 use super::decoding::BeamSettings;
-use super::generator::{Finish, Generated};
+use super::generation::{Finish, Generated};
 
 /// The search of one request.
 #[derive(Debug)]

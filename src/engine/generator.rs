@@ -1,13 +1,13 @@
 //! Generation over batches, with a cache of the decoder's self-attention.
 //!
-//! A text takes one row of the batch, or one for each of its beams. Rows of texts that have ended leave the batch.
+//! A text takes one row of the batch, or one for each of its beams. Rows of texts that have ended leave the batch, and
+//! two batches may become one.
 
 use super::batch::{Source, SourceBatch};
-use super::beams::BeamSearch;
-use super::decoding::{Decoding, Method};
-use super::sampler::{Sampler, most_likely};
+use super::decoding::Decoding;
+use super::generation::{Generated, Generation, Next};
 use crate::runtime::{Input, Model, Output, Outputs, RuntimeError, Session};
-use crate::t5::{Buckets, Config, Direction, graphs, picking};
+use crate::t5::{Buckets, Config, graphs, joining, picking};
 
 /// Generates text over batches.
 #[derive(Debug)]
@@ -16,171 +16,9 @@ pub struct Generator {
     step: Session,
     pick_hidden: Session,
     pick_cache: Session,
+    join_hidden: Session,
+    join_cache: Session,
     config: Config,
-}
-
-/// Why a text ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The model said the end token.
-    Stop,
-    /// The longest length was reached.
-    Length,
-}
-
-/// One generated text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generated {
-    /// Its tokens, without the end token.
-    pub tokens: Vec<u32>,
-    /// Why it ended.
-    pub finish: Finish,
-}
-
-/// A batch whose texts are being generated, one token of each a step.
-#[derive(Debug)]
-pub struct Generation {
-    hidden: Output,
-    mask: Vec<f32>,
-    /// Encoder positions of a row.
-    length: usize,
-    cache: Vec<[Output; 2]>,
-    /// Steps taken: the length of every text that has not ended, and of the cache.
-    steps: usize,
-    texts: Vec<Text>,
-    rows: Vec<Row>,
-}
-
-/// A row of the batch.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    text: usize,
-    /// What the decoder reads next.
-    token: u32,
-}
-
-#[derive(Debug)]
-struct Text {
-    limit: usize,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// One row, which is the text so far.
-    Single {
-        tokens: Vec<u32>,
-        sampler: Option<Box<Sampler>>,
-    },
-    /// A row for each beam.
-    Beams(Box<BeamSearch>),
-    Ended(Generated),
-}
-
-// === impl Generation ===
-
-impl Generation {
-    /// Whether every text has ended.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// A text that has ended.
-    #[must_use]
-    pub fn ended(&self, text: usize) -> Option<&Generated> {
-        match &self.texts[text].state {
-            State::Ended(generated) => Some(generated),
-            State::Single { .. } | State::Beams(_) => None,
-        }
-    }
-
-    /// The tokens that are certain so far; of a beam search none before it ends.
-    #[must_use]
-    pub fn tokens(&self, text: usize) -> &[u32] {
-        match &self.texts[text].state {
-            State::Single { tokens, .. } => tokens,
-            State::Beams(_) => &[],
-            State::Ended(generated) => &generated.tokens,
-        }
-    }
-
-    /// Ends a text where it stands: nobody waits for it.
-    pub fn abandon(&mut self, text: usize) {
-        self.texts[text].end(Finish::Length);
-    }
-
-    /// The texts in the order of the sources; one that has not ended counts as cut by length.
-    #[must_use]
-    pub fn into_texts(self) -> Vec<Generated> {
-        let text = |text: Text| match text.state {
-            State::Single { tokens, .. } => Generated { tokens, finish: Finish::Length },
-            State::Beams(search) => search.into_best(),
-            State::Ended(generated) => generated,
-        };
-        self.texts.into_iter().map(text).collect()
-    }
-}
-
-// === impl Text ===
-
-impl Text {
-    fn new(decoding: &Decoding, eos: u32) -> Self {
-        let limit = decoding.max_new_tokens;
-        let single = |sampler| State::Single { tokens: Vec::new(), sampler };
-        let mut text = Self {
-            limit,
-            state: match decoding.method {
-                Method::Greedy => single(None),
-                Method::Sample(sampling) => single(Some(Box::new(Sampler::new(sampling)))),
-                Method::Beams(beams) => State::Beams(Box::new(BeamSearch::new(beams, limit, eos))),
-            },
-        };
-        if limit == 0 {
-            text.end(Finish::Length);
-        }
-        text
-    }
-
-    fn end(&mut self, finish: Finish) {
-        let state =
-            std::mem::replace(&mut self.state, State::Ended(Generated { tokens: Vec::new(), finish }));
-        self.state = State::Ended(match state {
-            State::Single { tokens, .. } => Generated { tokens, finish },
-            State::Beams(search) => search.into_best(),
-            State::Ended(generated) => generated,
-        });
-    }
-
-    /// Takes the logits of the text's rows. Returns its next rows: which row each continues, and its token.
-    fn advance(&mut self, logits: &[&[f32]], eos: u32) -> Vec<(usize, u32)> {
-        match &mut self.state {
-            State::Ended(_) => Vec::new(),
-            State::Single { tokens, sampler } => {
-                let token = match sampler {
-                    Some(sampler) => sampler.draw(logits[0]),
-                    None => most_likely(logits[0]),
-                };
-                if token == eos {
-                    self.end(Finish::Stop);
-                    return Vec::new();
-                }
-                tokens.push(token);
-                if tokens.len() == self.limit {
-                    self.end(Finish::Length);
-                    return Vec::new();
-                }
-                vec![(0, token)]
-            }
-            State::Beams(search) => {
-                let next = search.advance(logits.iter().copied());
-                if next.is_empty() {
-                    self.end(Finish::Length);
-                }
-                next
-            }
-        }
-    }
 }
 
 // === impl Generator ===
@@ -196,6 +34,8 @@ impl Generator {
             step: model.session(&graphs::decoder_step(model.checkpoint(), model.arithmetic()), &[])?,
             pick_hidden: model.session(&picking::hidden(model.config(), model.arithmetic()), &[])?,
             pick_cache: model.session(&picking::cache(model.config(), model.arithmetic()), &[])?,
+            join_hidden: model.session(&joining::hidden(model.config(), model.arithmetic()), &[])?,
+            join_cache: model.session(&joining::cache(model.config(), model.arithmetic()), &[])?,
             config: model.config().clone(),
         })
     }
@@ -212,15 +52,8 @@ impl Generator {
         let source = SourceBatch::new(sources, &self.config);
         let hidden = self.encoder.run_keeping(&source.inputs(), |_| true)?.take(graphs::ENCODER_HIDDEN)?;
         let c = &self.config;
-        Ok(Generation {
-            hidden,
-            mask: source.mask().to_vec(),
-            length: source.length(),
-            cache: Vec::new(),
-            steps: 0,
-            texts: decodings.iter().map(|decoding| Text::new(decoding, c.eos_token_id)).collect(),
-            rows: (0..sources.len()).map(|text| Row { text, token: c.decoder_start_token_id }).collect(),
-        })
+        let source = (hidden, source.mask().to_vec(), source.length());
+        Ok(Generation::new(source, decodings, c.decoder_start_token_id, c.eos_token_id))
     }
 
     /// Takes the next token of every text that has not ended.
@@ -233,20 +66,69 @@ impl Generator {
             return Ok(());
         }
         let logits = self.run(generation)?;
-        generation.steps += 1;
+        generation.past += 1;
         let logits: Vec<&[f32]> = logits.f32s()?.chunks(self.config.vocab_size).collect();
-        let (mut pick, mut next) = (Vec::new(), Vec::new());
-        let mut first = 0;
-        for rows in generation.rows.chunk_by(|a, b| a.text == b.text) {
-            let text = rows[0].text;
-            let of_text = &logits[first..first + rows.len()];
-            for (row, token) in generation.texts[text].advance(of_text, self.config.eos_token_id) {
-                pick.push(first + row);
-                next.push(Row { text, token });
-            }
-            first += rows.len();
+        let next = generation.advance(&logits, self.config.eos_token_id);
+        self.pick(generation, next)
+    }
+
+    /// Makes one batch of two that fit each other ([`Generation::fits`]). The texts of `other` go on under larger
+    /// numbers; returns by how much.
+    ///
+    /// # Errors
+    /// If a run fails; neither batch can go on then.
+    pub fn join(
+        &mut self,
+        generation: &mut Generation,
+        mut other: Generation,
+    ) -> Result<usize, RuntimeError> {
+        self.drop_ended(generation)?;
+        self.drop_ended(&mut other)?;
+        let (mine, theirs) = (generation.rows.len(), other.rows.len());
+        let length = generation.length.max(other.length);
+        // the first positions of a row are its own, and the rest is masked
+        let rows = joined((mine, generation.length), (theirs, other.length), length, |row, own, i| {
+            row * own + i.min(own - 1)
+        });
+        let inputs = [
+            (graphs::ENCODER_HIDDEN, Input::Kept(&generation.hidden)),
+            (joining::OTHER_HIDDEN, Input::Kept(&other.hidden)),
+            (joining::ROWS, Input::i64([mine + theirs, length], &rows)),
+        ];
+        let hidden = self.join_hidden.run_keeping(&inputs, |_| true)?.take(joining::JOINED_HIDDEN)?;
+        let masks = [(&generation.mask, generation.length), (&other.mask, other.length)];
+        let mut mask = Vec::with_capacity((mine + theirs) * length);
+        for row in masks.iter().flat_map(|&(mask, own)| mask.chunks(own)) {
+            mask.extend_from_slice(row);
+            mask.resize(mask.len() + length - row.len(), 0.0);
         }
-        self.pick(generation, &pick, next)
+        self.join_caches(generation, &other)?;
+        (generation.hidden, generation.mask, generation.length) = (hidden, mask, length);
+        let (rows, texts) = other.into_parts();
+        Ok(generation.adopt(rows, texts))
+    }
+
+    fn join_caches(&mut self, generation: &mut Generation, other: &Generation) -> Result<(), RuntimeError> {
+        let c = &self.config;
+        let heads = c.num_heads;
+        let (mine, theirs) = (generation.rows.len(), other.rows.len());
+        // what all rows have left behind is not carried on
+        let past = generation.rows.iter().chain(&other.rows).map(|row| row.age).max().unwrap_or(0);
+        // the last positions of a row are its own, and what is before them is hidden
+        let rows =
+            joined((mine * heads, generation.past), (theirs * heads, other.past), past, |row, own, i| {
+                row * own + (own + i).saturating_sub(past)
+            });
+        let (of_mine, of_theirs) = (names("past", c), names("other", c));
+        let both = [(&of_mine, &generation.cache), (&of_theirs, &other.cache)];
+        let pairs =
+            both.iter().flat_map(|&(names, cache)| names.iter().flatten().zip(cache.iter().flatten()));
+        let mut inputs: Vec<(&str, Input<'_>)> =
+            pairs.map(|(name, output)| (name.as_str(), Input::Kept(output))).collect();
+        inputs.push((joining::ROWS, Input::i64([mine + theirs, heads, past], &rows)));
+        let cache = present(&mut self.join_cache.run_keeping(&inputs, |_| true)?, c)?;
+        (generation.cache, generation.past) = (cache, past);
+        Ok(())
     }
 
     /// Generates all texts to their end, each the most likely token at a time, at most `limits` tokens.
@@ -282,14 +164,10 @@ impl Generator {
     fn run(&mut self, generation: &mut Generation) -> Result<Output, RuntimeError> {
         let c = &self.config;
         let batch = generation.rows.len();
-        let past = generation.steps;
+        let past = generation.past;
         let ids: Vec<i64> = generation.rows.iter().map(|row| i64::from(row.token)).collect();
-        let buckets = Buckets::new(c);
-        let steps_back = (0..=past).map(|key| key as i64 - past as i64);
-        let bias: Vec<i64> =
-            steps_back.map(|relative| buckets.of(relative, Direction::Backward) as i64).collect();
-        let bias = bias.repeat(batch);
-        let names = past_names(c);
+        let bias = generation.bias(Buckets::new(c));
+        let names = names("past", c);
         let mut inputs = vec![
             (graphs::ENCODER_HIDDEN, Input::Kept(&generation.hidden)),
             (graphs::MASK, Input::f32([batch, generation.length], &generation.mask)),
@@ -312,15 +190,9 @@ impl Generator {
         outputs.take(graphs::LOGITS)
     }
 
-    /// Makes `next` the rows of the batch, each a copy of the row that `pick` names.
-    fn pick(
-        &mut self,
-        generation: &mut Generation,
-        pick: &[usize],
-        next: Vec<Row>,
-    ) -> Result<(), RuntimeError> {
-        let texts = |rows: &[Row]| -> Vec<usize> { rows.iter().map(|row| row.text).collect() };
-        let same_sources = texts(&generation.rows) == texts(&next);
+    /// Gives the batch its next rows, each a copy of the row that it continues.
+    fn pick(&mut self, generation: &mut Generation, (pick, next): Next) -> Result<(), RuntimeError> {
+        let same_sources = generation.rows.iter().map(|row| row.text).eq(next.iter().map(|row| row.text));
         let in_place =
             pick.iter().enumerate().all(|(i, &row)| i == row) && pick.len() == generation.rows.len();
         generation.rows = next;
@@ -338,7 +210,7 @@ impl Generator {
             generation.mask = pick.iter().flat_map(mask).copied().collect();
         }
         if !generation.cache.is_empty() {
-            let names = past_names(&self.config);
+            let names = names("past", &self.config);
             let pairs = names.iter().flatten().zip(generation.cache.iter().flatten());
             let mut inputs: Vec<(&str, Input<'_>)> =
                 pairs.map(|(name, output)| (name.as_str(), Input::Kept(output))).collect();
@@ -350,17 +222,30 @@ impl Generator {
 
     /// Drops the rows of texts that ended between two steps.
     fn drop_ended(&mut self, generation: &mut Generation) -> Result<(), RuntimeError> {
-        let left = |row: &Row| generation.ended(row.text).is_none();
-        let pick: Vec<usize> = (0..generation.rows.len()).filter(|&i| left(&generation.rows[i])).collect();
-        let next = pick.iter().map(|&row| generation.rows[row]).collect();
-        self.pick(generation, &pick, next)
+        let living = generation.living();
+        self.pick(generation, living)
     }
 }
 
-/// Names of the cache's keys and values as inputs, by layer.
-fn past_names(config: &Config) -> Vec<[String; 2]> {
-    let names = |layer| ["key", "value"].map(|kind| graphs::cache_name("past", layer, kind));
+/// Names of a cache's keys and values as inputs, by layer.
+fn names(when: &str, config: &Config) -> Vec<[String; 2]> {
+    let names = |layer| ["key", "value"].map(|kind| graphs::cache_name(when, layer, kind));
     (0..config.num_decoder_layers).map(names).collect()
+}
+
+/// For each of `size` positions of all rows, first one's own `(rows, size)` and then the other's: the flattened
+/// position that it is a copy of, within its batch `at(row, size, position)`.
+fn joined(
+    mine: (usize, usize),
+    theirs: (usize, usize),
+    size: usize,
+    at: impl Fn(usize, usize, usize) -> usize,
+) -> Vec<i64> {
+    let of = |(rows, own): (usize, usize), first: usize| {
+        let at = &at;
+        (0..rows).flat_map(move |row| (0..size).map(move |i| (first + at(row, own, i)) as i64))
+    };
+    of(mine, 0).chain(of(theirs, mine.0 * mine.1)).collect()
 }
 
 fn present(outputs: &mut Outputs, config: &Config) -> Result<Vec<[Output; 2]>, RuntimeError> {

@@ -51,6 +51,11 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The limits of batches.
+    pub(super) fn options(&self) -> Options {
+        self.options
+    }
+
     /// Requests that wait.
     pub(super) fn len(&self) -> usize {
         self.lock().len()

@@ -2,7 +2,8 @@
 //!
 //! Whenever a thread is free it takes what waits: around the request that has waited longest, the requests of
 //! similar length, until the batch's padded tokens reach the budget. It does not linger for more. Scoring
-//! batches and steps of generation take turns, so a long text does not hold up labels.
+//! batches and steps of generation take turns, so a long text does not hold up labels. Texts join those that are
+//! under way after their first step, and leave them when they end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::decoding::Decoding;
-use super::generator::Generated;
+use super::generation::Generated;
 use super::queue::{Job, Queue};
 use super::ready::ReadyTask;
 use super::worker::Worker;

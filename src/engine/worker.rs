@@ -1,11 +1,12 @@
 //! A device's thread: it owns the device's sessions and takes its work from the queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::decoding::Decoding;
-use super::generator::{Generation, Generator};
+use super::generation::Generation;
+use super::generator::Generator;
 use super::queue::{Job, Queue};
 use super::ready::{Answers, ReadyTask};
 use super::scheduler::{Answer, BatchKind, BatchReport, EngineError, Observer};
@@ -17,8 +18,12 @@ use crate::task::LabelTrie;
 const GIVEN_UP_AFTER: usize = 3;
 
 /// Batches of texts under way at once. They take turns step by step: one that comes while another runs has its first
-/// token soon, and where many come, batches are still large.
+/// token soon. Then it joins the other, unless their lengths are too far apart.
 const GENERATIONS: usize = 4;
+
+/// Padding of a joined batch, in percent. A step reads all weights for a few positions, so that padding costs less
+/// than steps of their own.
+const JOINED_PADDING: usize = 50;
 
 /// The owner of a device's sessions.
 pub(super) struct Worker {
@@ -43,10 +48,9 @@ pub(super) struct Worker {
 
 /// A batch of texts under way.
 struct Running {
-    /// None where a text was answered or its client left.
-    jobs: Vec<Option<Job>>,
+    /// Those whose texts have not ended, by the texts' numbers, and when they were begun.
+    jobs: BTreeMap<usize, (Job, Instant)>,
     generation: Generation,
-    since: Instant,
 }
 
 // === impl Worker ===
@@ -164,8 +168,8 @@ impl Worker {
         match self.generator.start(&sources, &decodings) {
             Ok(generation) => {
                 self.report(BatchKind::Encode, &jobs, since.elapsed());
-                let jobs = jobs.into_iter().map(Some).collect();
-                self.running.push_back(Running { jobs, generation, since });
+                let jobs = jobs.into_iter().map(|job| (job, since)).enumerate().collect();
+                self.running.push_back(Running { jobs, generation });
             }
             Err(error) => self.fail(jobs, error),
         }
@@ -174,26 +178,32 @@ impl Worker {
     fn step_generation(&mut self) {
         let Some(mut running) = self.running.pop_front() else { return };
         if let Err(error) = self.generator.step(&mut running.generation) {
-            return self.fail(running.jobs.into_iter().flatten().collect(), error);
+            return self.fail(running.jobs(), error);
         }
         self.failures = 0;
-        for (i, slot) in running.jobs.iter_mut().enumerate() {
-            let Some(job) = slot else { continue };
-            if job.reply.is_closed() {
-                self.observer.dropped("client_left");
-                running.generation.abandon(i);
-                *slot = None;
-                continue;
-            }
-            job.tell(running.generation.tokens(i));
-            if let Some(text) = running.generation.ended(i)
-                && let Some(job) = slot.take()
-            {
-                job.answer(Answer::Text(text.clone()), running.since);
-            }
+        running.answer(&*self.observer);
+        if running.jobs.is_empty() {
+            return;
         }
-        if running.jobs.iter().any(Option::is_some) {
-            self.running.push_back(running);
+        let options = self.queue.options();
+        let fits = |other: &Running| {
+            let (rows, positions) = (options.max_batch, options.max_batch_tokens);
+            other.generation.fits(&running.generation, rows, positions, JOINED_PADDING)
+        };
+        let Some(mut other) = self.running.iter().position(fits).and_then(|at| self.running.remove(at))
+        else {
+            return self.running.push_back(running);
+        };
+        let Running { jobs, generation } = running;
+        match self.generator.join(&mut other.generation, generation) {
+            Ok(by) => {
+                other.jobs.extend(jobs.into_iter().map(|(text, job)| (text + by, job)));
+                self.running.push_back(other);
+            }
+            Err(error) => {
+                let jobs = jobs.into_values().map(|(job, _)| job).chain(other.jobs());
+                self.fail(jobs.collect(), error);
+            }
         }
     }
 
@@ -207,6 +217,31 @@ impl Worker {
         for job in jobs {
             drop(job.reply.send(Err(EngineError::Failed(error.to_string()))));
         }
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Tells what is new of each text, answers those that ended, and drops those that nobody waits for.
+    fn answer(&mut self, observer: &dyn Observer) {
+        for number in self.jobs.keys().copied().collect::<Vec<usize>>() {
+            let Some((mut job, since)) = self.jobs.remove(&number) else { continue };
+            if job.reply.is_closed() {
+                observer.dropped("client_left");
+                self.generation.abandon(number);
+                continue;
+            }
+            job.tell(self.generation.tokens(number));
+            match self.generation.take_ended(number) {
+                Some(text) => job.answer(Answer::Text(text), since),
+                None => drop(self.jobs.insert(number, (job, since))),
+            }
+        }
+    }
+
+    fn jobs(self) -> Vec<Job> {
+        self.jobs.into_values().map(|(job, _)| job).collect()
     }
 }
 

@@ -60,9 +60,7 @@ impl Graph {
                 Source::Weight => match source(Value(i)) {
                     // only a part of another, which the session has whole
                     WeightSource::Session(_) if !read.contains(info.name.as_str()) => continue,
-                    WeightSource::Inline(xs) => {
-                        inline(xs.iter().flat_map(|x| x.to_le_bytes()).collect(), info)
-                    }
+                    WeightSource::Inline(xs) => inline(info.dtype.bytes_of(&xs), info),
                     WeightSource::File(place) if place.dtype != info.dtype => {
                         let stored = format!("{}.stored", info.name);
                         made.push(cast(&stored, info));

@@ -14,8 +14,8 @@ use super::op::Op;
 const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const GELU_CUBIC: f32 = 0.044_715;
 
-/// How many products a' b that are added up become one, of the a's and the b's behind each other. More would keep more
-/// activations: the encoder's output is an operand of two products a decoder layer.
+/// How many products a' b that are added up become one on a GPU, of the a's and the b's behind each other. More would keep
+/// more activations: the encoder's output is an operand of two products a decoder layer.
 const JOINED: usize = 8;
 
 impl Graph {
@@ -80,7 +80,7 @@ impl Adjoints<'_> {
     fn accumulate_product(&mut self, x: Value, a: Value, b: Value) {
         let products = self.products.entry(x).or_default();
         products.push([a, b]);
-        if products.len() == JOINED {
+        if !self.graph.kernels().are_fused() || products.len() == JOINED {
             self.join_products(x);
         }
     }

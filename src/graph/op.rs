@@ -24,6 +24,20 @@ pub enum DType {
 }
 
 impl DType {
+    /// Numbers as elements of this float type, little-endian.
+    ///
+    /// # Panics
+    /// If it is no float type.
+    #[must_use]
+    pub fn bytes_of(self, xs: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::Bf16 => xs.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            Self::F16 => xs.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+            Self::I64 | Self::Bool => panic!("{self:?} is no float type"),
+        }
+    }
+
     /// The number that ONNX's `TensorProto.DataType` gives the type.
     pub(super) fn onnx(self) -> i32 {
         match self {

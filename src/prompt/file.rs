@@ -335,6 +335,10 @@ fn check_sizes(m: &Manifest, limits: &Limits) -> Result<(), PromptError> {
 
 fn check_task(m: &Manifest, limits: &Limits) -> Result<(), PromptError> {
     let wrong = |reason: String| Err(PromptError::Task(reason));
+    // JSON has numbers that no f32 holds, and none for what they become
+    if let Some(i) = m.golden.iter().position(|golden| golden.scores.iter().any(|score| !score.is_finite())) {
+        return wrong(format!("golden example {i} has a score that is no finite number"));
+    }
     match &m.task.output {
         OutputSpec::Labels { labels } => {
             if labels.len() < 2 || labels.len() > limits.labels {

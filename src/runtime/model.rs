@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::value::{DynValue, Tensor};
@@ -17,8 +17,8 @@ use crate::t5::{Checkpoint, Config, Int8Weights};
 ///
 /// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU every session holds its own copy, unless
-/// the model [shares its weights](Self::sharing_weights).
+/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU all sessions read one copy, unless
+/// [told otherwise](Self::sharing_weights).
 ///
 /// In [`Precision::Int8`] the integers are made once, kept in a file and mapped; ONNX Runtime packs them for its kernels
 /// (small batches take half the time), and sessions share what was packed.
@@ -47,8 +47,8 @@ struct Int8 {
     packed: PrepackedWeights,
 }
 
-/// Large weights by the device that they lie on and the format that they have there.
-type Residents = HashMap<(Device, DType), Arc<Resident>>;
+/// Large weights by the device that they lie on and the format that they have there, as long as a session reads them.
+type Residents = HashMap<(Device, DType), Weak<Resident>>;
 
 /// Bytes of a GPU that anything else than weights and activations takes: CUDA's own, and what its libraries work in.
 const BESIDE_WEIGHTS: usize = 1 << 30;
@@ -75,7 +75,7 @@ impl Model {
     /// The same to compute on `device`, in the precision that is usual there.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
-        Self { device, precision: Precision::of(device), ..self }
+        Self { device, precision: Precision::of(device), shares_weights: device != Device::Cpu, ..self }
     }
 
     /// The same to compute in `precision`.
@@ -84,7 +84,7 @@ impl Model {
         Self { precision, ..self }
     }
 
-    /// The same whose sessions read one copy of the large weights in the memory of each device.
+    /// The same whose sessions read one copy of the large weights in the memory of each device, or have one each.
     #[must_use]
     pub fn sharing_weights(self, shares: bool) -> Self {
         Self { shares_weights: shares, ..self }
@@ -208,12 +208,16 @@ impl Model {
                 };
                 builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
-            graph.to_model(|name, shape| match is_small(shape) {
-                _ if integers(name).is_some() => WeightSource::Session(self.anywhere(shape)),
-                _ if in_place => WeightSource::File(self.checkpoint.external(name)),
-                true if self.device == Device::Cpu => WeightSource::Inline(self.checkpoint.f32s(name)),
-                true => WeightSource::File(self.checkpoint.external(name)),
-                false => WeightSource::Session(self.checkpoint.external(name)),
+            graph.to_model(|name, shape| {
+                if integers(name).is_some() {
+                    WeightSource::Session(self.anywhere(shape))
+                } else if in_place {
+                    WeightSource::File(self.checkpoint.external(name))
+                } else if is_small(shape) {
+                    WeightSource::Inline(self.checkpoint.f32s(name))
+                } else {
+                    WeightSource::Session(self.checkpoint.external(name))
+                }
             })
         };
         let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)?;
@@ -242,15 +246,17 @@ impl Model {
         External { length: shape.iter().product::<usize>() as u64, dtype: DType::I8, ..place }
     }
 
-    /// The large weights on the model's device, which are copied there the first time.
+    /// The large weights on the model's device, which are copied there if no session reads them yet.
     fn resident(&self, floats: DType) -> Result<Arc<Resident>, RuntimeError> {
         let mut all = self.resident.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (self.device, floats);
-        if let Some(known) = all.get(&place) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = all.get(&place).and_then(Weak::upgrade) {
+            return Ok(known);
         }
         let new = Resident::new(&self.checkpoint, self.device, floats, |shape| !is_small(shape))?;
-        Ok(Arc::clone(all.entry(place).or_insert(Arc::new(new))))
+        let new = Arc::new(new);
+        all.insert(place, Arc::downgrade(&new));
+        Ok(new)
     }
 
     /// Bytes of the weights, in the format that the model computes in.
@@ -313,8 +319,9 @@ mod tests {
         let weights = model.weight_bytes();
         assert_eq!(weights, 4 * model.checkpoint().parameters());
         let memory = GpuMemory { free: BESIDE_WEIGHTS + 2 * weights + 5, total: 80 << 30 };
+        assert_eq!(model.room_in(memory, 2).unwrap(), 5 + weights);
+        let model = model.sharing_weights(false);
         assert_eq!(model.room_in(memory, 2).unwrap(), 5);
-        assert_eq!(model.clone().sharing_weights(true).room_in(memory, 2).unwrap(), 5 + weights);
         let in_bf16 = model.clone().in_precision(Precision::Bf16);
         assert_eq!(in_bf16.room_in(memory, 2).unwrap(), 5 + weights);
         let words = model.room_in(memory, 3).unwrap_err().to_string();

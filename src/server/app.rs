@@ -113,20 +113,20 @@ impl Service {
 
 /// Every route of the server.
 pub fn app(service: Arc<Service>) -> Router {
-    let (router, api) = described().split_for_parts();
-    finish(router, &api, service)
+    finish(described(), service, true)
 }
 
 /// The routes without those that change what is served and without metrics.
 pub fn public_app(service: Arc<Service>) -> Router {
-    let (router, api) = open_routes().split_for_parts();
-    finish(router, &api, service)
+    finish(open_routes(), service, false)
 }
 
-fn finish(router: Router<Arc<Service>>, api: &utoipa::openapi::OpenApi, service: Arc<Service>) -> Router {
+fn finish(described: OpenApiRouter<Arc<Service>>, service: Arc<Service>, takes_changes: bool) -> Router {
+    let (router, api) = described.split_for_parts();
+    let api = if service.keys.is_some() { openapi::with_keys(api) } else { api };
     router
-        .merge(openapi::routes(api))
-        .merge(page::routes())
+        .merge(openapi::routes(&api))
+        .merge(page::routes(takes_changes))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         // Inside of what counts and logs, so that refusals are counted and logged.

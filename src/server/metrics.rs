@@ -3,6 +3,7 @@
 //! The label `task` is the name of a task that is served, one of the first [`MAX_TASKS`] seen; all others share
 //! `other`, and so do labels of a task after its first [`MAX_LABELS`], and those of all tasks after [`MAX_SERIES`].
 
+mod maker;
 mod predictions;
 mod prompts;
 
@@ -12,12 +13,12 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
+use self::maker::Maker;
 use self::predictions::Predictions;
 pub(super) use self::prompts::Comparison;
 use self::prompts::Prompts;
@@ -92,9 +93,6 @@ pub struct Metrics {
 #[derive(Debug)]
 pub(super) struct OpenConnection(IntGauge);
 
-/// Makes metrics and registers them.
-struct Maker(Registry);
-
 // === impl Refusal ===
 
 impl Refusal {
@@ -109,49 +107,13 @@ impl Refusal {
     }
 }
 
-// === impl Maker ===
-
-impl Maker {
-    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let metric = made.expect("invariant: names and labels are valid");
-        self.0.register(Box::new(metric.clone())).expect("invariant: names are registered once");
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(format!("xprompt_{name}"), help))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(format!("xprompt_{name}"), help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(format!("xprompt_{name}"), help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Opts::new(format!("xprompt_{name}"), help), labels))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        let options = HistogramOpts::new(format!("xprompt_{name}"), help).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(options))
-    }
-
-    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
-        let options = HistogramOpts::new(format!("xprompt_{name}"), help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, labels))
-    }
-}
-
 // === impl Metrics ===
 
 impl Metrics {
     /// Metrics that stand at zero.
     #[must_use]
     pub fn new() -> Self {
-        let make = Maker(Registry::new());
+        let make = Maker::new();
         let stages = make.histograms(
             "stage_duration_seconds",
             "Time of an input in a stage: tokenize (of the whole call), queue, run.",
@@ -169,12 +131,12 @@ impl Metrics {
         let made = Self {
             requests: make.counters(
                 "http_requests_total",
-                "Requests by route pattern and status; 499 is a client that left before its answer.",
+                "Requests by route pattern and status; 499 is a client that left before its answer or within a stream.",
                 &["route", "status"],
             ),
             request_seconds: make.histograms(
                 "http_request_duration_seconds",
-                "Time from a request's head to its answer.",
+                "Time from a request's head to its answer, of a stream to its end.",
                 SECONDS,
                 &["route"],
             ),
@@ -240,7 +202,7 @@ impl Metrics {
                 &["what"],
             ),
             prompts: Prompts::new(&make),
-            registry: make.0,
+            registry: make.into_registry(),
         };
         made.begin();
         made

@@ -24,6 +24,7 @@ mod page;
 mod predict;
 mod problem;
 mod pulse;
+mod shape;
 mod tasks;
 mod time;
 mod timed;

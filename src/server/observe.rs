@@ -1,34 +1,46 @@
-//! Around every request: its id, its metrics, its span, its line in the log.
+//! Around every request: its id, its metrics, its span, its line in the log. A stream is observed to its end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
 use opentelemetry::Context;
 use opentelemetry::trace::FutureExt as _;
-use tracing::Instrument as _;
 use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::{Metrics, Service, trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
 
-/// The status that stands for a client that left before its answer.
+/// The status that stands for a client that left before its answer, or within a stream.
 const CLIENT_LEFT: u16 = 499;
 
 /// A request being answered; it is counted when this is dropped, also if the client left.
-struct Observed<'a> {
-    metrics: &'a Metrics,
+struct Observed {
+    metrics: Arc<Metrics>,
     route: String,
     method: Method,
     start: Instant,
     status: u16,
     context: Context,
+    span: Span,
+}
+
+/// The body of a stream; the request is answered when all of it is taken.
+struct Streaming {
+    body: Body,
+    status: u16,
+    observed: Option<Observed>,
 }
 
 pub(super) async fn observe(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
@@ -39,19 +51,19 @@ pub(super) async fn observe(State(service): State<Arc<Service>>, request: Reques
     // whatever is logged on the way has the id, at any level
     let span = tracing::error_span!("request", id, trace = trace::id(&context), key = Empty);
     let metrics = Arc::clone(&service.metrics);
+    metrics.request_began();
+    let start = Instant::now();
+    let observed =
+        Observed { metrics, route, method, start, status: CLIENT_LEFT, context, span: span.clone() };
     let answer = async move {
-        metrics.request_began();
-        let context = context.clone();
-        let mut observed = Observed {
-            metrics: &metrics,
-            route,
-            method,
-            start: Instant::now(),
-            status: CLIENT_LEFT,
-            context: context.clone(),
-        };
-        let mut response = next.run(request).with_context(context).await;
-        observed.status = response.status().as_u16();
+        let mut response = next.run(request).with_context(observed.context.clone()).await;
+        let status = response.status().as_u16();
+        if response.body().size_hint().exact().is_some() {
+            observed.answered(status);
+        } else {
+            let stream = |body| Body::new(Streaming { body, status, observed: Some(observed) });
+            response = response.map(stream);
+        }
         let id = HeaderValue::from_str(&id).expect("invariant: ids are made of a header's characters");
         response.headers_mut().insert(REQUEST_ID, id);
         response
@@ -78,8 +90,15 @@ fn new_id() -> String {
 
 // === impl Observed ===
 
-impl Drop for Observed<'_> {
+impl Observed {
+    fn answered(mut self, status: u16) {
+        self.status = status;
+    }
+}
+
+impl Drop for Observed {
     fn drop(&mut self) {
+        let _in_span = self.span.enter();
         let elapsed = self.start.elapsed();
         self.metrics.request_ended(&self.route, self.status, elapsed);
         trace::end(&self.context, self.status);
@@ -90,6 +109,34 @@ impl Drop for Observed<'_> {
         } else {
             tracing::debug!(%method, route, status, milliseconds, "request");
         }
+    }
+}
+
+// === impl Streaming ===
+
+impl HttpBody for Streaming {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(None) = frame
+            && let Some(observed) = self.observed.take()
+        {
+            observed.answered(self.status);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Errors as clients see them: RFC 9457 problem documents with a stable code.
 
 use axum::Json;
-use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeStruct as _;
@@ -213,14 +213,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         const TYPE: (HeaderName, HeaderValue) =
             (CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let (code, status, retry_after) = (self.code, self.code.status(), self.code.retry_after());
+        let (status, retry_after) = (self.code.status(), self.code.retry_after());
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(TYPE.0, TYPE.1);
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
-        }
-        if code == Code::Unauthorized {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

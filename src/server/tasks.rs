@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::admin::etag;
+use super::auth::View;
 use super::lease::{not_loaded, unknown};
 use super::openapi::problems;
 use super::time::rfc3339;
@@ -55,7 +56,8 @@ pub(super) struct TaskPage {
 
 /// The tasks in short, and the files that cannot be one.
 ///
-/// Pages follow the order of names: a task that is there all the time is on exactly one of them.
+/// Pages follow the order of names: a task that is there all the time is on exactly one of them. A key sees the tasks
+/// that it may predict on, one for changes sees all and the files that cannot be a task.
 #[utoipa::path(
     get, path = "/tasks", tag = "Tasks", params(ListQuery),
     responses((status = 200, description = "A page of the tasks.", body = TaskPage), ListProblems)
@@ -69,15 +71,17 @@ pub(super) async fn list(
     if !(1..=LONGEST_PAGE).contains(&limit) {
         return Err(Problem::new(Code::BadRequest, format!("limit is {limit}; ask for 1 to {LONGEST_PAGE}")));
     }
-    let catalog = service.store.catalog();
+    let (catalog, view) = (service.store.catalog(), View::of_caller());
+    let visible = || catalog.tasks().filter(|(name, _)| view.sees(name));
     let is_before = |name: &str| query.cursor.as_deref().is_some_and(|cursor| name <= cursor);
-    let mut rest = catalog.tasks().skip_while(|(name, _)| is_before(name)).peekable();
+    let mut rest = visible().skip_while(|(name, _)| is_before(name)).peekable();
     let page: Vec<(&Arc<str>, &Entry)> = rest.by_ref().take(limit).collect();
     let next_cursor = rest.peek().and(page.last()).map(|(name, _)| name.to_string());
-    let refused = catalog.refused().filter(|_| query.cursor.is_none());
+    let total = if view.is_all() { catalog.tasks().len() } else { visible().count() };
+    let refused = catalog.refused().filter(|_| query.cursor.is_none() && view.is_all());
     Ok(Json(TaskPage {
         tasks: page.into_iter().map(|(name, entry)| Value::Object(summary(name, entry))).collect(),
-        total: catalog.tasks().len(),
+        total,
         next_cursor,
         refused_files: refused.map(|(file, reason)| json!({"file": file, "reason": reason})).collect(),
     }))

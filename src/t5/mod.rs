@@ -1,13 +1,15 @@
 //! The frozen model: a Hugging Face T5 folder, read in place, and its computation as graphs.
 //!
 //! [`Config`] is what `config.json` says, [`Checkpoint`] where each weight lies in the mapped files, and
-//! [`graphs`] the forward pass, written once for scoring, generation and tuning ([`picking`] serves generation). Nothing here runs a graph.
+//! [`graphs`] the forward pass, written once for scoring, generation and tuning ([`picking`] and [`joining`] serve
+//! generation). Nothing here runs a graph.
 
 mod buckets;
 mod checkpoint;
 mod config;
 pub mod graphs;
 mod int8;
+pub mod joining;
 pub mod picking;
 mod rows;
 

@@ -1,6 +1,8 @@
 //! How an input becomes what the encoder reads: its template filled, and cut where it is too long. The trainer reads
 //! its rows and the server its requests through here, so that what was measured is what is served.
 
+use std::collections::HashSet;
+
 use super::{Template, TemplateError, Tokenizer, TokenizerError};
 
 /// A template with its limit, and the fields that are kept whole where a text is cut.
@@ -21,9 +23,11 @@ impl InputForm {
     /// If the template is malformed, or does not use a field of `keep`.
     pub fn new(template: &str, keep: &[String], limit: usize) -> Result<Self, TemplateError> {
         let template = Template::parse(template)?;
-        if let Some(field) = keep.iter().find(|field| !template.fields().contains(field)) {
+        let fields: HashSet<&String> = template.fields().iter().collect();
+        if let Some(field) = keep.iter().find(|field| !fields.contains(field)) {
             return Err(TemplateError::Keep { field: field.clone(), needs: template.needs() });
         }
+        let keep: HashSet<&String> = keep.iter().collect();
         let kept = template.fields().iter().map(|field| keep.contains(field)).collect();
         Ok(Self { template, kept, limit })
     }

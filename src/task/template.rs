@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 /// Why a template or an input does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
+    /// Longer than anybody means.
+    #[error("the template has {0} bytes, allowed are {MAX_BYTES}; shorten it")]
+    TooLong(usize),
     /// A brace is not closed, or closes nothing.
     #[error("template {template:?}: unmatched brace at byte {at}; write {{{{ or }}}} for a brace itself")]
     Brace {
@@ -59,6 +62,9 @@ pub enum TemplateError {
     NotInput(&'static str),
 }
 
+/// Bytes of a template: it is in every input, and its fields are looked up one by one.
+const MAX_BYTES: usize = 1 << 16;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
@@ -79,8 +85,11 @@ impl Template {
     /// Parses a template such as `question: {question} passage: {passage}`. `{{` and `}}` stand for braces.
     ///
     /// # Errors
-    /// If a brace is unmatched, a field has no name, or there is no field.
+    /// If it is too long, a brace is unmatched, a field has no name, or there is no field.
     pub fn parse(template: &str) -> Result<Self, TemplateError> {
+        if template.len() > MAX_BYTES {
+            return Err(TemplateError::TooLong(template.len()));
+        }
         let brace = |at| TemplateError::Brace { template: template.into(), at };
         let mut parts = Vec::new();
         let mut fields: Vec<String> = Vec::new();
@@ -217,6 +226,13 @@ mod tests {
         let render = |template: &Template, input: &Value| template.fill(&template.values(input).unwrap());
         assert_eq!(render(&template, &input), "{x} premise: It {rains}. hypothesis: 7.");
         assert_eq!(render(&Template::parse("{text} {text}").unwrap(), &json!("hi")), "hi hi");
+    }
+
+    #[test]
+    fn a_template_has_a_longest_length() {
+        let of = |bytes: usize| format!("{}{{text}}", "x".repeat(bytes - 6));
+        assert!(Template::parse(&of(MAX_BYTES)).is_ok());
+        assert_eq!(Template::parse(&of(MAX_BYTES + 1)), Err(TemplateError::TooLong(MAX_BYTES + 1)));
     }
 
     #[test]

@@ -13,6 +13,14 @@ pub enum TrieError {
     /// Label words that have no token.
     #[error("the words of label {0:?} give no token")]
     Empty(String),
+    /// Label words of so many tokens that nobody means them.
+    #[error("the words of label {label:?} are {tokens} tokens, allowed are {MAX_POSITIONS}; shorten them")]
+    Long {
+        /// The label.
+        label: String,
+        /// Tokens of its words.
+        tokens: usize,
+    },
     /// Two labels with the same tokens.
     #[error("labels {0:?} and {1:?} have words of the same tokens; give one of them other words")]
     Same(String, String),
@@ -23,7 +31,8 @@ pub enum TrieError {
     Positions(usize),
 }
 
-/// Decoder positions that a trie may take: attention among them grows with the square.
+/// Decoder positions that a trie may take: attention among them grows with the square. Also the tokens that a label
+/// may have, which bounds how deep the trie is before it is known how many positions it takes.
 const MAX_POSITIONS: usize = 512;
 
 /// A decoder position of the pass: a token in the context of its ancestors.
@@ -62,12 +71,15 @@ impl LabelTrie {
     /// Builds the trie of labels, given as (name, tokens of the words). `start` is the decoder's start token.
     ///
     /// # Errors
-    /// If a label has no token or two have the same.
+    /// If a label has no token or too many, two have the same, or they take too many positions.
     pub fn new(labels: &[(String, Vec<u32>)], start: u32, eos: u32) -> Result<Self, TrieError> {
         let mut root = Prefix::default();
         for (i, (name, tokens)) in labels.iter().enumerate() {
             if tokens.is_empty() {
                 return Err(TrieError::Empty(name.clone()));
+            }
+            if tokens.len() > MAX_POSITIONS {
+                return Err(TrieError::Long { label: name.clone(), tokens: tokens.len() });
             }
             if let Some((other, _)) = labels[..i].iter().find(|(_, known)| known == tokens) {
                 return Err(TrieError::Same(other.clone(), name.clone()));
@@ -220,6 +232,15 @@ mod tests {
         let labels: Vec<_> = (0..600).flat_map(|i| [vec![i, 700], vec![i, 701]]).collect();
         let labels: Vec<_> = labels.into_iter().map(|tokens| (String::new(), tokens)).collect();
         assert_eq!(LabelTrie::new(&labels, 0, 1), Err(TrieError::Positions(601)));
+    }
+
+    /// The trie of such labels is so deep that walking it would overflow a thread's stack.
+    #[test]
+    fn labels_of_any_length_are_refused_by_an_error() {
+        let words = |last| [vec![5; 1_000_000], vec![last]].concat();
+        let labels = [("a".to_owned(), words(6)), ("b".to_owned(), words(7))];
+        let long = TrieError::Long { label: "a".into(), tokens: 1_000_001 };
+        assert_eq!(LabelTrie::new(&labels, 0, 1), Err(long));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use xprompt::store::Choice;
 
-use crate::prompts::{Server, Setup, TWEETS, golden, labels, prompt, tweets};
+use crate::prompts::{Server, Setup, TWEETS, golden, labels, prompt, story, tweets};
 
 /// What a call got.
 pub struct Got {
@@ -351,4 +351,58 @@ async fn a_shadow_is_compared_and_never_answers() {
     let (_, metrics) = crate::server_metrics::scrape(&server).await;
     let agreed = "xprompt_shadow_comparisons_total{outcome=\"agreed\",task=\"t\"} 2";
     assert!(metrics.contains(&agreed.to_owned()), "{metrics:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_compared_however_they_are_asked_for() {
+    let server = Server::start(&[("t", story())], Setup::default()).await;
+    let mut twin = story();
+    twin.manifest.seed = 8;
+    // it allows less than the version that answers
+    twin.manifest.task.output = xprompt::prompt::OutputSpec::Text { max_new_tokens: 100 };
+    let other = prompt(40, 9, "{text}", xprompt::prompt::OutputSpec::Text { max_new_tokens: 200 });
+    let mut counts = (0, 0);
+    for (file, agrees) in [(twin, true), (other, false)] {
+        let file = file.to_bytes().unwrap();
+        let shadow = xprompt::fingerprint::of_bytes(&file);
+        assert_eq!(put(&server, "/tasks/t?activate=false", &[], &file).await.status, 200);
+        let body = json!({"shadow": shadow}).to_string();
+        assert_eq!(put(&server, "/tasks/t/traffic", &[], body.as_bytes()).await.status, 200);
+        let input = "once upon a time there was";
+        for (path, body, texts) in [
+            ("/tasks/t/predict", json!({"input": input, "max_new_tokens": 9, "stream": true}), 1),
+            ("/v1/completions", json!({"model": "t", "prompt": [input, "x"], "max_tokens": 9}), 2),
+            (
+                "/v1/completions",
+                json!({"model": "t", "prompt": input, "max_tokens": 9, "stream": true, "stop": " "}),
+                1,
+            ),
+            (
+                "/v1/completions",
+                json!({"model": "t", "prompt": input, "max_tokens": 9, "n": 3, "temperature": 1.0}),
+                3,
+            ),
+        ] {
+            let answer =
+                server.client.post(format!("{}{path}", server.url)).json(&body).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            answer.text().await.unwrap();
+            let start = std::time::Instant::now();
+            let now = loop {
+                let shown = versions(&server).await["comparisons"].clone();
+                let count = |outcome: &str| shown[outcome].as_u64().unwrap();
+                assert_eq!(count("failed") + count("skipped"), 0, "{body}: {shown}");
+                if count("agreed") + count("differed") == counts.0 + counts.1 + texts {
+                    break (count("agreed"), count("differed"));
+                }
+                assert!(start.elapsed() < std::time::Duration::from_secs(60), "{body}: {shown}");
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            };
+            if agrees {
+                assert_eq!(now.0 - counts.0, texts, "{body}");
+            }
+            counts = now;
+        }
+    }
+    assert!(counts.1 > 3, "another prompt says something else: {counts:?}");
 }

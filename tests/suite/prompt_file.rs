@@ -104,6 +104,11 @@ fn every_way_a_file_can_be_wrong_is_its_own_error_with_a_remedy() {
         ),
         ("no words", changed(|_, m| m["task"]["output"]["labels"][1]["words"] = json!(" ")), "empty words"),
         ("golden", changed(|_, m| m["golden"] = json!([{"input": "x", "scores": [1.0]}])), "1 scores for 2"),
+        (
+            "golden infinite",
+            changed(|_, m| m["golden"] = json!([{"input": "x", "scores": [0.5, 1e300]}])),
+            "golden example 0 has a score that is no finite number",
+        ),
         ("missing", changed(|t, _| drop(t.remove("values"))), "tensor values is missing"),
         ("missing mask", changed(|t, _| drop(t.remove("piece_mask"))), "tensor piece_mask is missing"),
         (
@@ -195,6 +200,18 @@ fn the_version_follows_the_bytes() {
     assert_eq!(PromptFile::read(&path, &Limits::default()).unwrap(), (whole(3), first.clone()));
     assert_eq!(whole(3).write(&path).unwrap(), first, "the same prompt gives the same bytes");
     assert_ne!(file(3, &[true; 48], 2.0).write(&path).unwrap(), first);
+}
+
+/// Found by fuzzing: read without all its digits, this number is another one after each writing.
+#[test]
+fn numbers_of_the_history_stay_what_they_are_when_a_file_is_read_and_written() {
+    let mut written = whole(2);
+    let stage = json!({"name": "tuned", "tokens": 2, "pieces": 32, "parameters": 64, "dev": {"accuracy": 0.9184467440737096}});
+    written.manifest.history = vec![serde_json::from_value(stage).unwrap()];
+    let bytes = written.to_bytes().unwrap();
+    let read = PromptFile::from_bytes(&bytes, &Limits::default()).unwrap();
+    assert_eq!(read, written);
+    assert_eq!(read.to_bytes().unwrap(), bytes);
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use crate::server_process::{Process, command, ends_with, fails};
 use crate::support::root;
 
 /// A new key and its line, as `keygen` gives them.
-fn keygen(arguments: &[&str]) -> (String, String) {
+pub fn keygen(arguments: &[&str]) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xprompt-server"));
     let Output { status, stdout, stderr } = command.arg("keygen").args(arguments).output().unwrap();
     let said = String::from_utf8(stderr).unwrap();
@@ -135,6 +135,95 @@ async fn a_key_may_do_what_its_line_says_and_the_file_is_read_again_when_it_chan
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_sees_the_tasks_that_it_is_for_and_one_for_changes_sees_all() {
+    let folder = tempfile::tempdir().unwrap();
+    prompts(folder.path());
+    std::fs::write(folder.path().join("no name.safetensors"), "x").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let made = [
+        keygen(&["web", "--predict", "t*"]),
+        keygen(&["one", "--predict", "topics"]),
+        keygen(&["ops", "--admin"]),
+        keygen(&["prometheus", "--metrics"]),
+    ];
+    std::fs::write(file.path(), made.iter().map(|(_, line)| line.as_str()).collect::<String>()).unwrap();
+    let [web, one, ops, prometheus] = made.each_ref().map(|(key, _)| key.as_str());
+    let mut command = command(folder.path());
+    command.arg("--keys").arg(file.path());
+    let mut process = Process::start(command);
+    process.ignore_log();
+    let at = process.address.clone();
+    let get = Method::GET;
+    let list = async |key, query: &str| -> Value {
+        call(&at, &get, &format!("/tasks{query}"), Some(key)).await.json().await.unwrap()
+    };
+    let names = |page: &Value| -> Vec<String> {
+        page["tasks"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap().into()).collect()
+    };
+    for (key, seen, refused) in [
+        (web, &["topics", "tweets"][..], 0),
+        (one, &["topics"], 0),
+        (ops, &["say", "topics", "tweets"], 1),
+        (prometheus, &[], 0),
+    ] {
+        let page = list(key, "").await;
+        assert_eq!(names(&page), seen);
+        assert_eq!((&page["total"], &page["next_cursor"]), (&json!(seen.len()), &Value::Null), "{page}");
+        assert_eq!(page["refused_files"].as_array().unwrap().len(), refused, "{page}");
+    }
+    // pages are of what is seen
+    let page = list(web, "?limit=1").await;
+    assert_eq!((names(&page), &page["next_cursor"]), (vec!["topics".to_owned()], &json!("topics")));
+    let page = list(web, "?limit=1&cursor=topics").await;
+    assert_eq!((names(&page), &page["next_cursor"]), (vec!["tweets".to_owned()], &Value::Null));
+
+    // what is not seen looks as what is not there
+    let looks = ["", "/versions", "/picture"].map(|rest| format!("/tasks/TASK{rest}"));
+    let models =
+        ["", "/ready", "/versions/0", "/versions/0/ready"].map(|rest| format!("/v2/models/TASK{rest}"));
+    for path in looks.iter().chain(&models) {
+        for hidden in ["say", "nothing", "%73ay"] {
+            let path = path.replace("TASK", hidden);
+            assert_eq!(status(&at, &get, &path, Some(web)).await, 403, "{path}");
+        }
+        let shown = call(&at, &get, &path.replace("TASK", "say"), Some(ops)).await.status().as_u16();
+        assert!([200, 409].contains(&shown), "{path}: {shown}");
+        let own = call(&at, &get, &path.replace("TASK", "tweets"), Some(web)).await.status().as_u16();
+        assert!([200, 409].contains(&own), "{path}: {own}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_a_key_has_the_shape_of_its_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    prompts(folder.path());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (other, line) = keygen(&["other", "--predict", "other"]);
+    std::fs::write(file.path(), line).unwrap();
+    let mut command = command(folder.path());
+    command.arg("--keys").arg(file.path());
+    let mut process = Process::start(command);
+    process.ignore_log();
+    for (method, path, code) in [
+        (Method::POST, "/v1/completions", "/error/code"),
+        (Method::GET, "/v2/models/say", "/code"),
+        (Method::GET, "/tasks/say", "/code"),
+    ] {
+        for (key, status, name) in [(None, 401, "unauthorized"), (Some(&*other), 403, "forbidden")] {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let request = client.request(method.clone(), format!("http://{}{path}", process.address));
+            let request = request.json(&json!({"model": "say", "prompt": "x"}));
+            let request = key.into_iter().fold(request, |request, key| request.bearer_auth(key));
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{path}");
+            assert_eq!(answer.headers().contains_key("www-authenticate"), status == 401, "{path}");
+            let body: Value = answer.json().await.unwrap();
+            assert_eq!(body.pointer(code), Some(&json!(name)), "{path}: {body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_an_admin_listener_changes_and_metrics_are_only_there() {
     let folder = tempfile::tempdir().unwrap();
     prompts(folder.path());
@@ -155,6 +244,10 @@ async fn with_an_admin_listener_changes_and_metrics_are_only_there() {
     ] {
         assert_eq!(status(&public, method, path, None).await, on_public, "{method} {path}");
         assert_eq!(status(&admin, method, path, None).await, on_admin, "{method} {path}");
+    }
+    for (address, place) in [(&public, "elsewhere"), (&admin, "here")] {
+        let page = call(address, &get, "/", None).await.text().await.unwrap();
+        assert!(page.contains(&format!("<body data-changes=\"{place}\">")), "{page}");
     }
     process.signal("-TERM");
     assert_eq!(process.child.wait().unwrap().code(), Some(0));

@@ -5,6 +5,8 @@ use tokio::process::Command;
 use xprompt::prompt::OutputSpec;
 
 use crate::prompts::{Server, Setup, prompt, story, topics};
+use crate::server_access::keygen;
+use crate::server_process::{Process, command};
 use crate::support::root;
 
 /// The Python of the virtual environment with the public clients, made on first use.
@@ -47,29 +49,49 @@ async fn tritons_client_reads_metadata_and_infers_in_json_and_binary() {
     run("inference_protocol.py", &[&server.url, &server.version("topics").unwrap()], 4).await;
 }
 
+/// Tries requests that schemathesis makes from a server's description of itself.
+async fn schemathesis(url: &str, task: &str, arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("[parameters]\ntask = {task:?}\nmodel = {task:?}\n");
+    std::fs::write(folder.path().join("schemathesis.toml"), config).unwrap();
+    let mut command = Command::new(python().with_file_name("schemathesis"));
+    command.current_dir(folder.path()).env("NO_PROXY", "*").kill_on_drop(true);
+    command.args(["run", &format!("{url}/openapi.json"), "--phases", "examples,coverage,fuzzing"]);
+    // which options go together is said in words: requests that fit the schema may still be refused
+    command.args(["--exclude-checks", "positive_data_acceptance", "--max-examples", "30"]);
+    command.args(["--generation-deterministic", "--continue-on-failure", "--request-timeout", "60"]);
+    let output = command.args(arguments).output().await.unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains(" generated, ") && out.contains("Tested: "), "{out}");
+}
+
+/// What changes prompts would take away the tasks that the others are tried on.
+const WITHOUT_CHANGES: [&str; 2] = ["--exclude-tag", "Prompts"];
+const CHANGES: [&str; 2] = ["--include-tag", "Prompts"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn schemathesis_finds_no_answer_that_the_description_does_not_allow() {
     let server = start().await;
     for task in ["story", "topics"] {
-        let folder = tempfile::tempdir().unwrap();
-        let config = format!("[parameters]\ntask = {task:?}\nmodel = {task:?}\n");
-        std::fs::write(folder.path().join("schemathesis.toml"), config).unwrap();
-        let mut command = Command::new(python().with_file_name("schemathesis"));
-        command.current_dir(folder.path()).env("NO_PROXY", "*").kill_on_drop(true);
-        command.args([
-            "run",
-            &format!("{}/openapi.json", server.url),
-            "--phases",
-            "examples,coverage,fuzzing",
-        ]);
-        // which options go together is said in words: requests that fit the schema may still be refused
-        command.args(["--exclude-checks", "positive_data_acceptance", "--max-examples", "30"]);
-        // what changes prompts would take away the tasks that the others are tried on
-        command.args(["--exclude-tag", "Prompts"]);
-        command.args(["--generation-deterministic", "--continue-on-failure"]);
-        let output = command.output().await.unwrap();
-        let out = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(out.contains(" generated, ") && out.contains("Tested: "), "{out}");
+        schemathesis(&server.url, task, &WITHOUT_CHANGES).await;
+    }
+    schemathesis(&server.url, "topics", &CHANGES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemathesis_finds_no_way_around_the_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    topics().write(&folder.path().join("topics.safetensors")).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (key, line) = keygen(&["all", "--admin", "--predict", "*"]);
+    std::fs::write(file.path(), line).unwrap();
+    let mut command = command(folder.path());
+    command.arg("--keys").arg(file.path());
+    let mut process = Process::start(command);
+    process.ignore_log();
+    let (url, header) = (format!("http://{}", process.address), format!("Authorization: Bearer {key}"));
+    for what in [WITHOUT_CHANGES, CHANGES] {
+        schemathesis(&url, "topics", &[what[0], what[1], "--header", &header]).await;
     }
 }

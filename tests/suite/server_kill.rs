@@ -48,8 +48,11 @@ async fn change_until_killed(
         told.lock().unwrap().asked = Some(version.clone());
         match send(&client, method, url, body).await {
             Ok(200 | 201) => *told.lock().unwrap() = Told { active: Some(version.clone()), asked: None },
-            // a version that is not kept cannot come back
-            Ok(404) => told.lock().unwrap().asked = None,
+            // a version that is not kept cannot come back, and what is active may be the one that the share is for
+            Ok(404) => {
+                told.lock().unwrap().asked = None;
+                continue;
+            }
             Ok(other) => panic!("status {other}"),
             Err(_) => return,
         }

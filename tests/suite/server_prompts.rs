@@ -41,8 +41,10 @@ async fn a_bad_file_changes_nothing_and_its_reason_is_told() {
     let server = Server::start(&[("tweets", tweets())], Setup::default()).await;
     let version = server.version("tweets").unwrap();
     let good = std::fs::read(server.path("tweets")).unwrap();
-    // what a plain copy looks like halfway
-    std::fs::write(server.path("tweets"), &good[..good.len() / 2]).unwrap();
+    // what a plain copy looks like halfway; moved there, so that the server does not see a still shorter part before
+    let half = server.folder.path().join(".half");
+    std::fs::write(&half, &good[..good.len() / 2]).unwrap();
+    std::fs::rename(&half, server.path("tweets")).unwrap();
     eventually("the torn file is rejected", || server.failure("tweets").is_some()).await;
     let (status, answer) = server.predict("tweets", json!({"input": "x"})).await;
     assert_eq!((status, answer["version"].as_str()), (200, Some(version.as_str())));

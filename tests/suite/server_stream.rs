@@ -58,6 +58,9 @@ async fn the_first_piece_comes_before_the_text_is_finished() {
     }
     assert!(rest.len() > 1, "the rest came in several parts");
     eventually("its place is free", || server.service.in_flight() == 0).await;
+    let (_, lines) = crate::server_metrics::scrape(&server).await;
+    let whole = "xprompt_http_requests_total{route=\"/tasks/{task}/predict\",status=\"200\"} 1";
+    assert!(lines.contains(&whole.to_owned()), "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +78,8 @@ async fn a_client_that_leaves_a_stream_ends_its_work() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
+    let left = "xprompt_http_requests_total{route=\"/tasks/{task}/predict\",status=\"499\"} 1";
+    assert!(lines.contains(&left.to_owned()), "{lines:#?}");
     let output = lines.iter().find(|line| line.starts_with("xprompt_tokens_total{kind=\"output\"}"));
     assert!(output.is_none_or(|line| line.ends_with(" 0")), "{output:?}");
 }

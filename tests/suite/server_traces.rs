@@ -9,8 +9,9 @@ use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use serde_json::json;
 
-use crate::prompts::tweets;
+use crate::prompts::{story, tweets};
 use crate::server_process::{Process, command};
 
 /// What a collector got: headers and spans.
@@ -115,6 +116,55 @@ async fn a_collector_gets_the_stages_of_a_request_under_the_callers_span() {
     }
     assert_eq!(logged, 2);
     assert_eq!(process.child.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_span_of_a_stream_ends_with_it_and_holds_its_stages() {
+    let folder = tempfile::tempdir().unwrap();
+    story().write(&folder.path().join("story.safetensors")).unwrap();
+    let (endpoint, got) = collector().await;
+    let mut command = command(folder.path());
+    command.env("XPROMPT_OTLP_ENDPOINT", endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "50");
+    let mut process = Process::start(command);
+    process.ignore_log();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (path, body, texts) in [
+        ("/tasks/story/predict", json!({"input": "once", "max_new_tokens": 20, "stream": true}), 1),
+        (
+            "/v1/completions",
+            json!({"model": "story", "prompt": ["a", "b"], "max_tokens": 20, "stream": true}),
+            2,
+        ),
+        ("/v1/completions", json!({"model": "story", "prompt": "a", "max_tokens": 20}), 1),
+    ] {
+        got.lock().unwrap().clear();
+        let call = client.post(format!("http://{}{path}", process.address)).json(&body);
+        let answer = call.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.text().await.unwrap();
+        let start = Instant::now();
+        let spans = loop {
+            let spans: Vec<Span> = got.lock().unwrap().iter().flat_map(|(_, spans)| spans.clone()).collect();
+            if spans.iter().any(|span| span.name.starts_with("POST")) {
+                break spans;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let request = spans.iter().find(|span| span.name.starts_with("POST")).unwrap();
+        assert!(attribute(request, "http.response.status_code").contains("200"));
+        for (stage, count) in [("tokenize", 1), ("queue", texts), ("run", texts)] {
+            let stages: Vec<&Span> = spans.iter().filter(|span| span.name == stage).collect();
+            assert_eq!(stages.len(), count, "{stage} of {path}");
+            for span in stages {
+                assert_eq!(span.parent_span_id, request.span_id, "{stage} of {path}");
+                assert!(
+                    span.end_time_unix_nano <= request.end_time_unix_nano + 5_000_000,
+                    "{stage} of {path}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+
 use reqwest::Method;
 use serde_json::json;
+use xprompt::store::FolderStorage;
 
 use crate::lifecycle::{call, names, put, version, versions, walk};
 use crate::prompts::{Server, Setup, eventually, tweets};
@@ -47,6 +50,11 @@ async fn a_folder_that_takes_no_history_is_served_all_the_same() {
     let got = put(&server, "/tasks/t", &[], &two).await;
     assert_eq!((got.status, &got.body["code"]), (503, &json!("store_unavailable")), "{}", got.body);
     assert_eq!(server.version("t").unwrap(), v1);
+    let if_match = format!("\"{v1}\"");
+    let got = call(&server, Method::DELETE, "/tasks/t", &[("if-match", &if_match)], vec![]).await;
+    assert_eq!(got.status, 503, "a condition cannot be kept without the lock: {}", got.body);
+    assert_eq!(call(&server, Method::DELETE, "/tasks/t", &[], vec![]).await.status, 204);
+    assert!(server.version("t").is_none() && !server.path("t").exists());
     std::fs::write(server.path("t"), &two).unwrap();
     eventually("a file by hand is served", || server.version("t").as_ref() == Some(&v2)).await;
     assert_eq!(server.predict("t", json!({"input": "x"})).await.0, 200);
@@ -93,4 +101,65 @@ async fn a_kept_file_that_was_damaged_cannot_come_back() {
     assert_eq!(put(&server, "/tasks/t?activate=false", &[], &version(500).0).await.status, 200);
     assert_eq!(names(&versions(&server).await), [&v2, &version(500).1]);
     assert_eq!(walk(&kept).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_removal_and_an_upload_through_two_servers_one_wins() {
+    let here = Server::start(&[("t", tweets())], Setup::default()).await;
+    let shared = Arc::new(FolderStorage::new(here.folder.path()));
+    let there = Server::start_with(tempfile::tempdir().unwrap(), shared, Setup::default()).await;
+    let (mut seen, mut won) = (here.version("t").unwrap(), [0, 0]);
+    for round in 0..20 {
+        let (upload, name) = version(40 + 40 * round);
+        let if_match = format!("\"{seen}\"");
+        let headers = [("if-match", if_match.as_str())];
+        let (removed, uploaded) = tokio::join!(
+            call(&here, Method::DELETE, "/tasks/t", &headers, vec![]),
+            put(&there, "/tasks/t", &headers, &upload),
+        );
+        match (removed.status, uploaded.status) {
+            (204, 409 | 412) => {
+                won[0] += 1;
+                assert!(!here.path("t").exists(), "nobody brought it back");
+                assert_eq!(put(&there, "/tasks/t", &[], &upload).await.status, 201);
+            }
+            (409 | 412, 200) => won[1] += 1,
+            (removal, put) => panic!("round {round}: {removal} {}, {put} {}", removed.body, uploaded.body),
+        }
+        assert_eq!(std::fs::read(here.path("t")).unwrap(), upload);
+        let both = || [&here, &there].iter().all(|server| server.version("t").as_ref() == Some(&name));
+        eventually("both have it", both).await;
+        seen = name;
+    }
+    println!("removals and uploads that won: {won:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_while_the_folder_is_away_is_refused_and_takes_nothing_out() {
+    let server = Server::start(&[("t", tweets())], Setup::default()).await;
+    let (v1, (two, v2)) = (server.version("t").unwrap(), version(300));
+    let away = server.folder.path().with_extension("away");
+    std::fs::rename(server.folder.path(), &away).unwrap();
+    let got = put(&server, "/tasks/t", &[], &two).await;
+    let served = server.version("t");
+    std::fs::rename(&away, server.folder.path()).unwrap();
+    assert_eq!((got.status, &got.body["code"]), (503, &json!("store_unavailable")), "{}", got.body);
+    assert_eq!(served, Some(v1));
+    assert_eq!(put(&server, "/tasks/t", &[], &two).await.status, 200);
+    assert_eq!(server.version("t"), Some(v2));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_place_of_a_prompt_is_refused_and_an_upload_replaces_it() {
+    let server = Server::start(&[("t", tweets())], Setup::default()).await;
+    let v1 = server.version("t").unwrap();
+    let pipe = server.folder.path().join(".pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::rename(pipe, server.path("t")).unwrap();
+    eventually("the pipe is refused", || server.failure("t").is_some()).await;
+    assert_eq!(server.version("t"), Some(v1));
+    let (two, v2) = version(300);
+    assert_eq!(put(&server, "/tasks/t", &[], &two).await.status, 200);
+    assert_eq!((server.version("t"), server.failure("t")), (Some(v2), None));
 }

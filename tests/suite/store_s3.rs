@@ -8,7 +8,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use reqwest::Method;
 use serde_json::{Value, json};
 use xprompt::fingerprint;
-use xprompt::store::{S3Storage, Storage};
+use xprompt::store::{Condition, S3Storage, Storage, StorageError};
 
 use crate::prompts::{Server, Setup, TWEETS, eventually, labels, prompt};
 use crate::support::root;
@@ -39,7 +39,7 @@ impl Moto {
         let moto = Self { child, port, client };
         let start = Instant::now();
         while moto.client.get(moto.url("")).send().await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(60), "the S3 server does not start");
+            assert!(start.elapsed() < Duration::from_secs(180), "the S3 server does not start");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         moto
@@ -172,11 +172,61 @@ async fn the_lifecycle_works_on_a_bucket_and_servers_agree_through_it() {
         seen.clone_from(&winner.1);
     }
 
+    // of a removal and an upload that saw the same version, one wins too
+    for round in 0..5 {
+        let upload = version(900 + 40 * round);
+        let (removed, put) = tokio::join!(
+            call(&here, Method::DELETE, "/tasks/t", Some(&seen), b""),
+            call(&there, Method::PUT, "/tasks/t", Some(&seen), &upload.0),
+        );
+        match (removed.0, put.0) {
+            (204, 409 | 412) => {
+                eventually("it is gone", || here.version("t").is_none() && there.version("t").is_none())
+                    .await;
+                assert_eq!(call(&there, Method::PUT, "/tasks/t", None, &upload.0).await.0, 201);
+            }
+            (409 | 412, 200) => {}
+            _ => panic!("{removed:?} {put:?}"),
+        }
+        assert!(moto.get("team/x/t.safetensors").await.as_ref() == Some(&upload.0), "the upload is stored");
+        eventually("both have it", || is_at(&here, &upload.1) && is_at(&there, &upload.1)).await;
+        seen.clone_from(&upload.1);
+    }
+
     assert_eq!(call(&here, Method::DELETE, "/tasks/t", None, b"").await.0, 204);
     eventually("the task is gone", || there.version("t").is_none()).await;
     for key in ["t.safetensors".to_owned(), format!(".xprompt/versions/t/{seen}.safetensors")] {
         assert!(moto.get(&format!("team/x/{key}")).await.is_none(), "{key}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_removed_only_where_its_condition_holds_and_then_counts_as_none() {
+    let moto = Moto::start(None).await;
+    moto.make_bucket().await;
+    let storage = moto.storage();
+    let outcome = tokio::task::spawn_blocking(move || {
+        let first = storage.write("a.safetensors", b"1", &Condition::Absent).unwrap();
+        let second = storage.write("a.safetensors", b"22", &Condition::Is(first.clone())).unwrap();
+        for condition in [Condition::Is(first), Condition::Absent] {
+            let refused = storage.remove("a.safetensors", &condition);
+            assert!(matches!(refused, Err(StorageError::Changed { .. })), "{refused:?}");
+        }
+        assert_eq!(storage.read("a.safetensors", 9).unwrap().bytes, b"22");
+        storage.remove("a.safetensors", &Condition::Is(second.clone())).unwrap();
+        assert!(storage.read("a.safetensors", 9).unwrap_err().is_missing());
+        assert_eq!(storage.list("", ".safetensors"), Ok(Vec::new()));
+        let late = storage.write("a.safetensors", b"3", &Condition::Is(second));
+        assert!(matches!(late, Err(StorageError::Changed { .. })), "{late:?}");
+        let third = storage.write("a.safetensors", b"33", &Condition::Absent).unwrap();
+        let again = storage.write("a.safetensors", b"4", &Condition::Absent);
+        assert!(matches!(again, Err(StorageError::Changed { .. })), "{again:?}");
+        assert_eq!(storage.read("a.safetensors", 9).unwrap().tag, third);
+        storage.remove("a.safetensors", &Condition::Any).unwrap();
+        storage.remove("a.safetensors", &Condition::Any).unwrap();
+        storage.remove("a.safetensors", &Condition::Absent).unwrap();
+    });
+    outcome.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

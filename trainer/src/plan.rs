@@ -19,7 +19,8 @@ const GPU: usize = 16 << 30;
 /// logits, buffers of cuBLAS, and what allocators lose between tensors.
 const GPU_SHARE: usize = 75;
 
-/// Graphs that a run loads on a device: tuning, losses, and scoring or generation. Two of them do for most.
+/// Graphs that a run loads on a device, of which each holds the weights if they are not shared: tuning, losses, and
+/// scoring or generation. Two of them do for most.
 const GRAPHS: usize = 3;
 const GRAPHS_AT_LEAST: usize = 2;
 

@@ -76,7 +76,8 @@ impl Setup {
         let base = base(&checkpoint, &tokenizer);
         let runtime = Runtime::start(options.library.as_deref(), options.threads)?;
         let chosen = options.device.find(&runtime)?;
-        let precision = Precision::choose(options.precision, chosen.devices[0])?;
+        let first = chosen.devices[0];
+        let precision = options.precision.unwrap_or(Precision::of(first)).on(first)?;
         let model = Model::new(checkpoint, runtime).on(chosen.devices[0]).in_precision(precision);
         let lanes = on_each(&model, &chosen.devices);
         let plan = Plan::of(&lanes, options.memory)?;

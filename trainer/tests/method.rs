@@ -189,6 +189,25 @@ fn a_precision_that_the_device_has_not_is_an_error() {
 }
 
 #[test]
+fn answers_in_two_precisions_are_compared_row_by_row() {
+    let bench = Bench::new(LABELS);
+    bench.write(
+        "rows.jsonl",
+        "{\"text\": \"what a lovely flight\", \"label\": \"positive\"}\n{\"text\": \"late again\", \"label\": \"negative\"}\n",
+    );
+    let command = "eval prompts/tweet-sentiment.safetensors --data @rows.jsonl --device cpu --against";
+    let report: serde_json::Value =
+        serde_json::from_str(&bench.works(&format!("{command} f32 --json"))).unwrap();
+    assert_eq!(report["precision"], "f32");
+    let agreement = &report["against"]["agreement"];
+    assert_eq!((&agreement["rows"], &agreement["same"]), (&2.into(), &2.into()));
+    assert_eq!(agreement["largest_difference"], 0.0, "the same sessions give the same bits");
+    let words = bench.works(&format!("{command} f32"));
+    assert!(words.contains("f32 and f32 answer 2 of 2 rows alike"), "{words}");
+    bench.fails(&format!("{command} bf16"), &["bf16 cannot be had on cpu"]);
+}
+
+#[test]
 fn a_graph_can_be_written_for_inspection() {
     let bench = Bench::new(LABELS);
     for graph in ["tuning-labels", "loss-text"] {

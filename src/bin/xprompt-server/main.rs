@@ -123,7 +123,8 @@ fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Se
     let runtime = Runtime::start(arguments.onnxruntime.as_deref(), arguments.threads)?;
     let chosen = arguments.device.find(&runtime)?;
     tracing::info!(device = chosen.names(), reason = chosen.reason, "the device was chosen");
-    let precision = Precision::choose(arguments.precision, chosen.devices[0])?;
+    let first = chosen.devices[0];
+    let precision = arguments.precision.unwrap_or(Precision::of_serving(first)).on(first)?;
     let model = Model::new(checkpoint, runtime.clone());
     let lanes: Vec<Model> =
         chosen.devices.iter().map(|&device| model.clone().on(device).in_precision(precision)).collect();

@@ -74,16 +74,29 @@ __device__ inline float exponential(float x) {
   return y;
 }
 
-// --- a row is a warp's work ---
+// --- a row is a warp's work, or that of a block of four ---
+
+#define THREADS 128
+
+__device__ inline int lane() { return threadIdx.x & 31; }
 
 __device__ inline float sum(float x) {
   for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(FULL, x, offset);
   return x;
 }
 
-__device__ inline i64 own_row() { return (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5); }
+__device__ inline float block_sum(float x) {
+  __shared__ float parts[THREADS / 32];
+  x = sum(x);
+  if (lane() == 0) parts[threadIdx.x >> 5] = x;
+  __syncthreads();
+  x = 0.0f;
+#pragma unroll
+  for (int i = 0; i < THREADS / 32; i++) x += parts[i];
+  return x;
+}
 
-__device__ inline int lane() { return threadIdx.x & 31; }
+__device__ inline i64 own_row() { return (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5); }
 
 // --- gated GELU ---
 
@@ -155,61 +168,55 @@ __device__ inline void relu_grad(const T* y, const T* dy, T* dx, i64 rows, int w
 // With s = x + added, rounded, and r = 1 / sqrt(mean(s^2) + epsilon): y = s r scale. Without `added`, s is x.
 template <class T, int V>
 __device__ inline void rms_norm(
-    const T* x, const T* scale, const float* epsilon, const T* added, T* y, float* inverse, T* sums, i64 rows,
-    int width) {
-  i64 row = own_row();
-  if (row >= rows) return;
-  x += row * width; y += row * width;
-  if (added) { added += row * width; sums += row * width; }
+    const T* x, const T* scale, const float* epsilon, const T* added, T* y, float* inverse, T* sums, int width) {
+  i64 at = (i64)blockIdx.x * width;
   float squares = 0.0f;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> s = load<V>(x + i);
+  for (int i = threadIdx.x * V; i < width; i += THREADS * V) {
+    Pack<V> s = load<V>(x + at + i);
     if (added) {
-      Pack<V> b = load<V>(added + i);
+      Pack<V> b = load<V>(added + at + i);
 #pragma unroll
       for (int k = 0; k < V; k++) s.x[k] += b.x[k];
-      store<V>(sums + i, s);
-      s = load<V>(sums + i);
+      store<V>(sums + at + i, s);
+      s = load<V>(sums + at + i);
     }
 #pragma unroll
     for (int k = 0; k < V; k++) squares += s.x[k] * s.x[k];
   }
-  float r = rsqrtf(sum(squares) / width + *epsilon);
-  if (lane() == 0) inverse[row] = r;
+  float r = rsqrtf(block_sum(squares) / width + *epsilon);
+  if (threadIdx.x == 0) inverse[blockIdx.x] = r;
   const T* normalised = added ? sums : x;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> s = load<V>(normalised + i), c = load<V>(scale + i);
+  for (int i = threadIdx.x * V; i < width; i += THREADS * V) {
+    Pack<V> s = load<V>(normalised + at + i), c = load<V>(scale + i);
 #pragma unroll
     for (int k = 0; k < V; k++) s.x[k] *= r * c.x[k];
-    store<V>(y + i, s);
+    store<V>(y + at + i, s);
   }
 }
 
 // With g = dy * scale and r = 1 / rms(x): dx = r g - x r^3 mean(g x), plus `before` if there is one
 template <class T, int V>
 __device__ inline void rms_norm_grad(
-    const T* x, const T* scale, const float* inverse, const T* dy, const T* before, T* dx, i64 rows, int width) {
-  i64 row = own_row();
-  if (row >= rows) return;
-  x += row * width; dy += row * width; dx += row * width;
+    const T* x, const T* scale, const float* inverse, const T* dy, const T* before, T* dx, int width) {
+  i64 at = (i64)blockIdx.x * width;
   float dot = 0.0f;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> a = load<V>(x + i), g = load<V>(dy + i), s = load<V>(scale + i);
+  for (int i = threadIdx.x * V; i < width; i += THREADS * V) {
+    Pack<V> a = load<V>(x + at + i), g = load<V>(dy + at + i), s = load<V>(scale + i);
 #pragma unroll
     for (int k = 0; k < V; k++) dot += a.x[k] * g.x[k] * s.x[k];
   }
-  float r = inverse[row];
-  float pull = sum(dot) / width * r * r * r;
-  for (int i = lane() * V; i < width; i += 32 * V) {
-    Pack<V> a = load<V>(x + i), g = load<V>(dy + i), s = load<V>(scale + i), y;
+  float r = inverse[blockIdx.x];
+  float pull = block_sum(dot) / width * r * r * r;
+  for (int i = threadIdx.x * V; i < width; i += THREADS * V) {
+    Pack<V> a = load<V>(x + at + i), g = load<V>(dy + at + i), s = load<V>(scale + i), y;
 #pragma unroll
     for (int k = 0; k < V; k++) y.x[k] = r * g.x[k] * s.x[k] - a.x[k] * pull;
     if (before) {
-      Pack<V> b = load<V>(before + row * width + i);
+      Pack<V> b = load<V>(before + at + i);
 #pragma unroll
       for (int k = 0; k < V; k++) y.x[k] += b.x[k];
     }
-    store<V>(dx + i, y);
+    store<V>(dx + at + i, y);
   }
 }
 
@@ -272,16 +279,17 @@ __device__ inline void softmax_grad(const T* p, const T* dy, T* dx, i64 rows, in
 
 // --- attention ---
 
-// softmax(q k' + position + hidden) v on tensor cores, a tile of 64 by 64 pairs at a time; the pairs never reach memory.
+// softmax(q k' + position + hidden) v on tensor cores, a tile of 64 by 32 pairs at a time; the pairs never reach memory.
 // A row of `qkv` holds the queries, keys and values of all heads, `d` elements each, of one position. A block of four
-// warps owns 64 rows of one head of one example, each warp 16 of them. `D` is `d` rounded up to what fits a kernel.
+// warps owns 64 rows of one head of one example, each warp 16 of them, and passes over the others 32 at a time: while it
+// computes with some, the next are on their way to shared memory. `D` is `d` rounded up to what fits a kernel.
 //
 // Registers hold 16 by 16 matrices as the instructions want them: `a` and `b` are operands, `c` sums. Lane 4 g + t has
 // rows g and g + 8 and the columns 2 t and 2 t + 1 (for the second half, + 8).
 
-#define TILE 64
+#define OWN 64
+#define OTHER 32
 #define PAD 8
-#define THREADS 128
 
 struct Heads {
   int heads, length, d;
@@ -353,27 +361,30 @@ __device__ inline void copy_later(bf16* to, const bf16* from, bool inside) {
                : "memory");
 }
 
-__device__ inline void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// what was to be copied since the last of these calls is a group; waits until at most N groups are under way
+__device__ inline void end_of_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ inline void wait_for_groups() { asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory"); }
 
-// rows first.. of a matrix into a tile; what lies outside is 0
-template <int D>
+// ROWS rows of a matrix, first.., into a tile; what lies outside is 0
+template <int D, int ROWS>
 __device__ inline void fill(bf16* tile, const bf16* from, i64 stride, int first, int rows, int d) {
 #pragma unroll
-  for (int i = 0; i < TILE * D / 8 / THREADS; i++) {
+  for (int i = 0; i < ROWS * D / 8 / THREADS; i++) {
     int at = i * THREADS + threadIdx.x, row = at / (D / 8), column = at % (D / 8) * 8;
     bool inside = first + row < rows && column < d;
     copy_later(tile + row * (D + PAD) + column, inside ? from + (first + row) * stride + column : from, inside);
   }
 }
 
-// position biases of pairs of queries query.. and keys key..; what lies outside is hidden
+// position biases of pairs of QUERIES queries, query.., and KEYS keys, key..; what lies outside is hidden
+template <int QUERIES, int KEYS>
 __device__ inline void fill_pairs(bf16* tile, const bf16* position, int query, int key, int length) {
   const unsigned HIDDEN = 0xff80u;
   if (length % 8 == 0) {
 #pragma unroll
-    for (int i = 0; i < TILE * TILE / 8 / THREADS; i++) {
-      int at = i * THREADS + threadIdx.x, row = at / (TILE / 8), column = at % (TILE / 8) * 8;
-      bf16* to = tile + row * (TILE + PAD) + column;
+    for (int i = 0; i < QUERIES * KEYS / 8 / THREADS; i++) {
+      int at = i * THREADS + threadIdx.x, row = at / (KEYS / 8), column = at % (KEYS / 8) * 8;
+      bf16* to = tile + row * (KEYS + PAD) + column;
       if (query + row < length && key + column < length) {
         copy_later(to, position + (query + row) * length + key + column, true);
       } else {
@@ -382,30 +393,29 @@ __device__ inline void fill_pairs(bf16* tile, const bf16* position, int query, i
       }
     }
   } else {
-#pragma unroll 8
-    for (int i = 0; i < TILE * TILE / THREADS; i++) {
-      int at = i * THREADS + threadIdx.x, row = at / TILE, column = at % TILE;
+#pragma unroll 4
+    for (int i = 0; i < QUERIES * KEYS / THREADS; i++) {
+      int at = i * THREADS + threadIdx.x, row = at / KEYS, column = at % KEYS;
       bool inside = query + row < length && key + column < length;
-      tile[row * (TILE + PAD) + column] = inside ? position[(query + row) * length + key + column] : (bf16)HIDDEN;
+      tile[row * (KEYS + PAD) + column] = inside ? position[(query + row) * length + key + column] : (bf16)HIDDEN;
     }
   }
 }
 
-// hidden keys key.., if there are any
-__device__ inline void fill_hidden(float* keys, const bf16* hidden, int key, int length) {
-  if (threadIdx.x < TILE)
-    keys[threadIdx.x] = hidden && key + threadIdx.x < length ? widen(hidden[key + threadIdx.x]) : 0.0f;
+__device__ inline float hidden_key(const bf16* hidden, int key, int length) {
+  return hidden && key < length ? widen(hidden[key]) : 0.0f;
 }
 
-// the 16 by 16 biases of a tile of pairs in the places of their sums; if TURNED, of keys by queries
-template <bool TURNED> __device__ inline void pairs(float c[2][4], const bf16* tile, int row, int column) {
+// the 16 by 16 biases of a tile of pairs, WIDTH keys wide, in the places of their sums; if TURNED, of keys by queries
+template <bool TURNED, int WIDTH>
+__device__ inline void pairs(float c[2][4], const bf16* tile, int row, int column) {
   int m = lane() >> 3, i = lane() & 7;
   unsigned r[4];
   // matrices by columns of sums, each of the upper and the lower rows
   if (TURNED) {
-    matrices_turned(r, tile + (column + (m >> 1) * 8 + i) * (TILE + PAD) + row + (m & 1) * 8);
+    matrices_turned(r, tile + (column + (m >> 1) * 8 + i) * (WIDTH + PAD) + row + (m & 1) * 8);
   } else {
-    matrices(r, tile + (row + (m & 1) * 8 + i) * (TILE + PAD) + column + (m >> 1) * 8);
+    matrices(r, tile + (row + (m & 1) * 8 + i) * (WIDTH + PAD) + column + (m >> 1) * 8);
   }
 #pragma unroll
   for (int j = 0; j < 4; j++) {
@@ -441,86 +451,104 @@ __device__ inline float row_max(float x) {
   return fmaxf(x, __shfl_xor_sync(FULL, x, 2));
 }
 
+// what a block computes with next: two tiles of others, and the biases of the pairs
+template <int D> struct Stage {
+  bf16 first[OTHER * (D + PAD)], second[OTHER * (D + PAD)], biases[OWN * (OTHER + PAD)];
+  // of the others: keys that are hidden, or the queries' statistics
+  float hidden[OTHER], log_sum[OTHER], delta[OTHER];
+};
+
 // out = softmax(q k' + position + hidden) v, and the logarithm of each row's sum of exponentials
 template <int D>
 __device__ inline void attention(
     const bf16* qkv, const bf16* position, const bf16* hidden, bf16* out, float* log_sum, int heads, int length, int d,
     int own_position) {
-  __shared__ __align__(16) bf16 first[TILE * (D + PAD)], second[TILE * (D + PAD)], biases[TILE * (TILE + PAD)];
-  __shared__ float hidden_keys[TILE];
-  int tiles = (length + TILE - 1) / TILE, begin = blockIdx.x % tiles * TILE;
+  __shared__ __align__(16) Stage<D> stages[2];
+  int tiles = (length + OWN - 1) / OWN, begin = blockIdx.x % tiles * OWN;
   Heads at(heads, length, d, blockIdx.x / tiles);
   int row = begin + (threadIdx.x >> 5) * 16, g = lane() >> 2, t = lane() & 3;
   position += ((own_position ? at.example * heads : 0) + at.head) * (i64)length * length;
   if (hidden) hidden += at.example * length;
   i64 stride = 3 * at.inner;
 
-  fill<D>(first, qkv + at.in_qkv(0), stride, begin, length, d);
-  copies_done();
+  bf16* own = stages[0].first;
+  fill<D, OWN>(own, qkv + at.in_qkv(0), stride, begin, length, d);
+  end_of_group();
+  wait_for_groups<0>();
   __syncthreads();
   unsigned q[D / 16][4];
 #pragma unroll
-  for (int k = 0; k < D / 16; k++) left<D>(q[k], first, row - begin, k * 16);
+  for (int k = 0; k < D / 16; k++) left<D>(q[k], own, row - begin, k * 16);
+  __syncthreads();
 
+  auto prepare = [&](Stage<D>& stage, int key) {
+    fill<D, OTHER>(stage.first, qkv + at.in_qkv(1), stride, key, length, d);
+    fill<D, OTHER>(stage.second, qkv + at.in_qkv(2), stride, key, length, d);
+    fill_pairs<OWN, OTHER>(stage.biases, position, begin, key, length);
+    if (threadIdx.x < OTHER) stage.hidden[threadIdx.x] = hidden_key(hidden, key + threadIdx.x, length);
+    end_of_group();
+  };
   const float low = -__int_as_float(0x7f800000);
   float sums[D / 8][4] = {}, top[2] = {low, low}, total[2] = {0.0f, 0.0f};
-  for (int key = 0; key < length; key += TILE) {
+  prepare(stages[0], 0);
+  for (int key = 0, now = 0; key < length; key += OTHER, now ^= 1) {
+    if (key + OTHER < length) {
+      prepare(stages[now ^ 1], key + OTHER);
+      wait_for_groups<1>();
+    } else {
+      wait_for_groups<0>();
+    }
     __syncthreads();
-    fill<D>(first, qkv + at.in_qkv(1), stride, key, length, d);
-    fill<D>(second, qkv + at.in_qkv(2), stride, key, length, d);
-    fill_pairs(biases, position, begin, key, length);
-    fill_hidden(hidden_keys, hidden, key, length);
-    copies_done();
+    const Stage<D>& stage = stages[now];
+    if (row < length) {
+      float s[OTHER / 16][2][4];
+      float highest[2] = {top[0], top[1]};
+#pragma unroll
+      for (int j = 0; j < OTHER / 16; j++) {
+        pairs<false, OTHER>(s[j], stage.biases, row - begin, j * 16);
+#pragma unroll
+        for (int k = 0; k < D / 16; k++) {
+          unsigned b[4];
+          right_turned<D>(b, stage.first, j * 16, k * 16);
+          multiply(s[j][0], q[k], b[0], b[1]);
+          multiply(s[j][1], q[k], b[2], b[3]);
+        }
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+          float& z = s[j][e / 4][e % 4];
+          z += stage.hidden[j * 16 + e / 4 * 8 + 2 * t + e % 2];
+          highest[(e % 4) / 2] = fmaxf(highest[(e % 4) / 2], z);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        highest[r] = row_max(highest[r]);
+        float shrink = exponential(top[r] - highest[r]);
+        total[r] *= shrink;
+        top[r] = highest[r];
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) { sums[j][2 * r] *= shrink; sums[j][2 * r + 1] *= shrink; }
+      }
+#pragma unroll
+      for (int j = 0; j < OTHER / 16; j++) {
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+          float& z = s[j][e / 4][e % 4];
+          z = exponential(z - top[(e % 4) / 2]);
+          total[(e % 4) / 2] += z;
+        }
+        unsigned p[4];
+        as_left(p, s[j]);
+#pragma unroll
+        for (int k = 0; k < D / 16; k++) {
+          unsigned b[4];
+          right<D>(b, stage.second, j * 16, k * 16);
+          multiply(sums[2 * k], p, b[0], b[1]);
+          multiply(sums[2 * k + 1], p, b[2], b[3]);
+        }
+      }
+    }
     __syncthreads();
-    if (row >= length) continue;
-    float s[TILE / 16][2][4];
-    float highest[2] = {top[0], top[1]};
-#pragma unroll
-    for (int j = 0; j < TILE / 16; j++) {
-      pairs<false>(s[j], biases, row - begin, j * 16);
-      if (key + j * 16 >= length) continue;
-#pragma unroll
-      for (int k = 0; k < D / 16; k++) {
-        unsigned b[4];
-        right_turned<D>(b, first, j * 16, k * 16);
-        multiply(s[j][0], q[k], b[0], b[1]);
-        multiply(s[j][1], q[k], b[2], b[3]);
-      }
-#pragma unroll
-      for (int e = 0; e < 8; e++) {
-        float& z = s[j][e / 4][e % 4];
-        z += hidden_keys[j * 16 + e / 4 * 8 + 2 * t + e % 2];
-        highest[(e % 4) / 2] = fmaxf(highest[(e % 4) / 2], z);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      highest[r] = row_max(highest[r]);
-      float shrink = exponential(top[r] - highest[r]);
-      total[r] *= shrink;
-      top[r] = highest[r];
-#pragma unroll
-      for (int j = 0; j < D / 8; j++) { sums[j][2 * r] *= shrink; sums[j][2 * r + 1] *= shrink; }
-    }
-#pragma unroll
-    for (int j = 0; j < TILE / 16; j++) {
-      if (key + j * 16 >= length) continue;
-#pragma unroll
-      for (int e = 0; e < 8; e++) {
-        float& z = s[j][e / 4][e % 4];
-        z = exponential(z - top[(e % 4) / 2]);
-        total[(e % 4) / 2] += z;
-      }
-      unsigned p[4];
-      as_left(p, s[j]);
-#pragma unroll
-      for (int k = 0; k < D / 16; k++) {
-        unsigned b[4];
-        right<D>(b, second, j * 16, k * 16);
-        multiply(sums[2 * k], p, b[0], b[1]);
-        multiply(sums[2 * k + 1], p, b[2], b[3]);
-      }
-    }
   }
   if (row >= length) return;
   total[0] = row_sum(total[0]);
@@ -540,9 +568,9 @@ template <int D, bool KEYS>
 __device__ inline void attention_grad(
     const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,
     const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {
-  __shared__ __align__(16) bf16 first[TILE * (D + PAD)], second[TILE * (D + PAD)], biases[TILE * (TILE + PAD)];
-  __shared__ float query_log_sum[TILE], query_delta[TILE], hidden_keys[TILE];
-  int tiles = (length + TILE - 1) / TILE, begin = blockIdx.x % tiles * TILE;
+  __shared__ __align__(16) Stage<D> stages[2];
+  __shared__ float own_log_sum[OWN], own_delta[OWN];
+  int tiles = (length + OWN - 1) / OWN, begin = blockIdx.x % tiles * OWN;
   Heads at(heads, length, d, blockIdx.x / tiles);
   int row = begin + (threadIdx.x >> 5) * 16, g = lane() >> 2, t = lane() & 3;
   position += ((own_position ? at.example * heads : 0) + at.head) * (i64)length * length;
@@ -552,13 +580,14 @@ __device__ inline void attention_grad(
   i64 stride = 3 * at.inner;
   const bf16 *q = qkv + at.in_qkv(0), *k = qkv + at.in_qkv(1), *v = qkv + at.in_qkv(2), *dy = d_out + at.in_out();
 
-  fill<D>(first, KEYS ? k : q, stride, begin, length, d);
-  fill<D>(second, KEYS ? v : dy, KEYS ? stride : at.inner, begin, length, d);
-  if (KEYS) fill_hidden(hidden_keys, hidden, begin, length);
+  bf16 *own1 = stages[0].first, *own2 = stages[1].first;
+  fill<D, OWN>(own1, KEYS ? k : q, stride, begin, length, d);
+  fill<D, OWN>(own2, KEYS ? v : dy, KEYS ? stride : at.inner, begin, length, d);
+  end_of_group();
   if (!KEYS) {
     const bf16* y = out + at.in_out();
     // D / 8 neighbouring lanes have a row
-    for (int i = threadIdx.x; i < TILE * D / 8; i += THREADS) {
+    for (int i = threadIdx.x; i < OWN * D / 8; i += THREADS) {
       int x = begin + i / (D / 8), column = i % (D / 8) * 8;
       float dot = 0.0f;
       if (x < length && column < d) {
@@ -570,88 +599,104 @@ __device__ inline void attention_grad(
       for (int offset = D / 16; offset > 0; offset >>= 1) dot += __shfl_xor_sync(FULL, dot, offset);
       if (column == 0) {
         if (x < length) delta[x] = dot;
-        query_delta[x - begin] = dot;
-        query_log_sum[x - begin] = x < length ? log_sum[x] : 0.0f;
+        own_delta[x - begin] = dot;
+        own_log_sum[x - begin] = x < length ? log_sum[x] : 0.0f;
       }
     }
   }
-  copies_done();
+  wait_for_groups<0>();
   __syncthreads();
   unsigned a1[D / 16][4], a2[D / 16][4];
 #pragma unroll
   for (int i = 0; i < D / 16; i++) {
-    left<D>(a1[i], first, row - begin, i * 16);
-    left<D>(a2[i], second, row - begin, i * 16);
+    left<D>(a1[i], own1, row - begin, i * 16);
+    left<D>(a2[i], own2, row - begin, i * 16);
   }
-  float row_log_sum[2], row_delta[2], row_hidden[2];
+  // of the own rows: what is added to scores, and delta
+  float row_bias[2], row_delta[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     int x = row - begin + g + r * 8;
-    if (KEYS) {
-      row_hidden[r] = hidden_keys[x];
-    } else {
-      row_log_sum[r] = query_log_sum[x];
-      row_delta[r] = query_delta[x];
-    }
+    row_bias[r] = KEYS ? hidden_key(hidden, begin + x, length) : -own_log_sum[x];
+    row_delta[r] = KEYS ? 0.0f : own_delta[x];
   }
+  __syncthreads();
+
+  auto prepare = [&](Stage<D>& stage, int other) {
+    fill<D, OTHER>(stage.first, KEYS ? q : k, stride, other, length, d);
+    fill<D, OTHER>(stage.second, KEYS ? dy : v, KEYS ? at.inner : stride, other, length, d);
+    if (KEYS) {
+      fill_pairs<OTHER, OWN>(stage.biases, position, other, begin, length);
+    } else {
+      fill_pairs<OWN, OTHER>(stage.biases, position, begin, other, length);
+    }
+    if (threadIdx.x < OTHER) {
+      int x = other + threadIdx.x;
+      if (KEYS) {
+        stage.log_sum[threadIdx.x] = x < length ? log_sum[x] : 0.0f;
+        stage.delta[threadIdx.x] = x < length ? delta[x] : 0.0f;
+      } else {
+        stage.hidden[threadIdx.x] = hidden_key(hidden, x, length);
+      }
+    }
+    end_of_group();
+  };
   // dq or dk, and dv
   float sums[D / 8][4] = {}, values[KEYS ? D / 8 : 1][4] = {};
-  for (int other = 0; other < length; other += TILE) {
-    __syncthreads();
-    fill<D>(first, KEYS ? q : k, stride, other, length, d);
-    fill<D>(second, KEYS ? dy : v, KEYS ? at.inner : stride, other, length, d);
-    fill_pairs(biases, position, KEYS ? other : begin, KEYS ? begin : other, length);
-    if (!KEYS) {
-      fill_hidden(hidden_keys, hidden, other, length);
-    } else if (threadIdx.x < TILE) {
-      bool inside = other + threadIdx.x < length;
-      query_log_sum[threadIdx.x] = inside ? log_sum[other + threadIdx.x] : 0.0f;
-      query_delta[threadIdx.x] = inside ? delta[other + threadIdx.x] : 0.0f;
+  prepare(stages[0], 0);
+  for (int other = 0, now = 0; other < length; other += OTHER, now ^= 1) {
+    if (other + OTHER < length) {
+      prepare(stages[now ^ 1], other + OTHER);
+      wait_for_groups<1>();
+    } else {
+      wait_for_groups<0>();
     }
-    copies_done();
     __syncthreads();
-    if (row >= length) continue;
+    const Stage<D>& stage = stages[now];
+    if (row < length) {
 #pragma unroll 1
-    for (int j = 0; j < TILE / 16 && other + j * 16 < length; j++) {
-      float p[2][4], ds[2][4] = {};
-      pairs<KEYS>(p, biases, row - begin, j * 16);
-#pragma unroll
-      for (int i = 0; i < D / 16; i++) {
-        unsigned b[4];
-        right_turned<D>(b, first, j * 16, i * 16);
-        multiply(p[0], a1[i], b[0], b[1]);
-        multiply(p[1], a1[i], b[2], b[3]);
-        right_turned<D>(b, second, j * 16, i * 16);
-        multiply(ds[0], a2[i], b[0], b[1]);
-        multiply(ds[1], a2[i], b[2], b[3]);
-      }
-#pragma unroll
-      for (int e = 0; e < 8; e++) {
-        int r = (e % 4) / 2, column = j * 16 + e / 4 * 8 + 2 * t + e % 2;
-        float &z = p[e / 4][e % 4], &dz = ds[e / 4][e % 4];
-        z = exponential(z + (KEYS ? row_hidden[r] - query_log_sum[column] : hidden_keys[column] - row_log_sum[r]));
-        dz = z * (dz - (KEYS ? query_delta[column] : row_delta[r]));
-      }
-      unsigned a[4];
-      as_left(a, ds);
-#pragma unroll
-      for (int i = 0; i < D / 16; i++) {
-        unsigned b[4];
-        right<D>(b, first, j * 16, i * 16);
-        multiply(sums[2 * i], a, b[0], b[1]);
-        multiply(sums[2 * i + 1], a, b[2], b[3]);
-      }
-      if (KEYS) {
-        as_left(a, p);
+      for (int j = 0; j < OTHER / 16; j++) {
+        float p[2][4], ds[2][4] = {};
+        pairs<KEYS, KEYS ? OWN : OTHER>(p, stage.biases, row - begin, j * 16);
 #pragma unroll
         for (int i = 0; i < D / 16; i++) {
           unsigned b[4];
-          right<D>(b, second, j * 16, i * 16);
-          multiply(values[KEYS ? 2 * i : 0], a, b[0], b[1]);
-          multiply(values[KEYS ? 2 * i + 1 : 0], a, b[2], b[3]);
+          right_turned<D>(b, stage.first, j * 16, i * 16);
+          multiply(p[0], a1[i], b[0], b[1]);
+          multiply(p[1], a1[i], b[2], b[3]);
+          right_turned<D>(b, stage.second, j * 16, i * 16);
+          multiply(ds[0], a2[i], b[0], b[1]);
+          multiply(ds[1], a2[i], b[2], b[3]);
+        }
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+          int r = (e % 4) / 2, column = j * 16 + e / 4 * 8 + 2 * t + e % 2;
+          float &z = p[e / 4][e % 4], &dz = ds[e / 4][e % 4];
+          z = exponential(z + row_bias[r] + (KEYS ? -stage.log_sum[column] : stage.hidden[column]));
+          dz = z * (dz - (KEYS ? stage.delta[column] : row_delta[r]));
+        }
+        unsigned a[4];
+        as_left(a, ds);
+#pragma unroll
+        for (int i = 0; i < D / 16; i++) {
+          unsigned b[4];
+          right<D>(b, stage.first, j * 16, i * 16);
+          multiply(sums[2 * i], a, b[0], b[1]);
+          multiply(sums[2 * i + 1], a, b[2], b[3]);
+        }
+        if (KEYS) {
+          as_left(a, p);
+#pragma unroll
+          for (int i = 0; i < D / 16; i++) {
+            unsigned b[4];
+            right<D>(b, stage.second, j * 16, i * 16);
+            multiply(values[KEYS ? 2 * i : 0], a, b[0], b[1]);
+            multiply(values[KEYS ? 2 * i + 1 : 0], a, b[2], b[3]);
+          }
         }
       }
     }
+    __syncthreads();
   }
   if (row >= length) return;
   drain<D>(d_qkv + at.in_qkv(KEYS ? 1 : 0), stride, row, length, d, sums, 1.0f, 1.0f);
@@ -692,13 +737,12 @@ ATTENTION(64)
     relu_grad<T, V>(y, dy, dx, rows, width);                                                                         \
   }                                                                                                                  \
   extern "C" __global__ void rms_norm_##NAME(                                                                        \
-      const T* x, const T* scale, const float* epsilon, const T* added, T* y, float* inverse, T* sums, i64 rows,     \
-      int width) {                                                                                                   \
-    rms_norm<T, V>(x, scale, epsilon, added, y, inverse, sums, rows, width);                                         \
+      const T* x, const T* scale, const float* epsilon, const T* added, T* y, float* inverse, T* sums, int width) {  \
+    rms_norm<T, V>(x, scale, epsilon, added, y, inverse, sums, width);                                               \
   }                                                                                                                  \
   extern "C" __global__ void rms_norm_grad_##NAME(                                                                   \
-      const T* x, const T* scale, const float* inverse, const T* dy, const T* before, T* dx, i64 rows, int width) {  \
-    rms_norm_grad<T, V>(x, scale, inverse, dy, before, dx, rows, width);                                             \
+      const T* x, const T* scale, const float* inverse, const T* dy, const T* before, T* dx, int width) {            \
+    rms_norm_grad<T, V>(x, scale, inverse, dy, before, dx, width);                                                   \
   }                                                                                                                  \
   extern "C" __global__ void biased_softmax_##NAME(                                                                  \
       const T* scores, const T* position, const T* hidden, T* p, i64 rows, int width, i64 inner,                     \

@@ -22,8 +22,8 @@ const PTX: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("kernels
 const BLOCK: u32 = 256;
 /// Threads that work on one row.
 const WARP: u32 = 32;
-/// Threads of a block that works on a tile.
-const TILE_BLOCK: u32 = 128;
+/// Threads of a block that works on a row, or on a tile.
+const WHOLE_BLOCK: u32 = 128;
 /// Rows of a tile.
 pub(super) const TILE: i64 = 64;
 
@@ -34,8 +34,8 @@ pub(super) enum Shape {
     Elements(i64),
     /// A warp for each row.
     Rows(i64),
-    /// A block for each tile.
-    Tiles(i64),
+    /// A block for each row, or for each tile.
+    Blocks(i64),
 }
 
 /// The arguments of a kernel, in order.
@@ -107,7 +107,7 @@ pub(super) fn launch(
     let (blocks, threads) = match shape {
         Shape::Elements(elements) => (elements.div_euclid(i64::from(BLOCK)).saturating_add(1), BLOCK),
         Shape::Rows(rows) => (rows.div_euclid(i64::from(BLOCK / WARP)).saturating_add(1), BLOCK),
-        Shape::Tiles(tiles) => (tiles, TILE_BLOCK),
+        Shape::Blocks(blocks) => (blocks, WHOLE_BLOCK),
     };
     if blocks == 0 {
         return Ok(());

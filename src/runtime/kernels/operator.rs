@@ -159,7 +159,7 @@ impl Kernel for CudaKernel {
 }
 
 impl CudaKernel {
-    /// A thread works on elements, or a warp on a row.
+    /// A thread works on elements, or a warp or a block on a row.
     fn pass(&self, context: &ComputeContext, first: &OnGpu) -> ort::Result<()> {
         let rows = first.elements() / first.width().max(1);
         let mut width = first.width();
@@ -187,22 +187,16 @@ impl CudaKernel {
                 statistic.push(1);
                 let inverse = OnGpu::output(context, 1, &statistic)?;
                 let sums = if added.is_null() { added } else { output(2)? };
-                arguments.pointers([
-                    first.data,
-                    scale?.data,
-                    epsilon?.data,
-                    added,
-                    output(0)?,
-                    inverse,
-                    sums,
-                ]);
-                arguments.int64(rows).int32(width);
+                let [scale, epsilon] = [scale?.data, epsilon?.data];
+                arguments
+                    .pointers([first.data, scale, epsilon, added, output(0)?, inverse, sums])
+                    .int32(width);
             }
             Fused::RmsNormGrad => {
                 let [scale, inverse, dy] = [1, 2, 3].map(|index| OnGpu::needed(context, index));
                 let before = OnGpu::data(context, 4)?;
                 let pointers = [first.data, scale?.data, inverse?.data, dy?.data, before, output(0)?];
-                arguments.pointers(pointers).int64(rows).int32(width);
+                arguments.pointers(pointers).int32(width);
             }
             Fused::BiasedSoftmax => {
                 let position = OnGpu::needed(context, 1)?;
@@ -225,6 +219,7 @@ impl CudaKernel {
             Fused::GatedGelu | Fused::GatedGeluGrad | Fused::ReluGrad => {
                 Shape::Elements(rows * width / if packed { self.pack } else { 1 })
             }
+            Fused::RmsNorm | Fused::RmsNormGrad => Shape::Blocks(rows),
             _ => Shape::Rows(rows),
         };
         self.launch(context, usize::from(packed), shape, &mut arguments)
@@ -239,7 +234,7 @@ impl CudaKernel {
         let (rows, inner) = (qkv.elements() / qkv.width().max(1), qkv.width() / 3);
         let batch = rows / length.max(1);
         let sizes = [heads, length, inner / heads.max(1), i64::from(examples == batch)];
-        let shape = Shape::Tiles((length + TILE - 1) / TILE * batch * heads);
+        let shape = Shape::Blocks((length + TILE - 1) / TILE * batch * heads);
         let statistics = [batch, heads, length];
         let mut arguments = Arguments::default();
         if self.fused == Fused::Attention {

@@ -76,7 +76,7 @@ problems!(
     Deadline,
 );
 problems!(
-    UploadProblems: BadRequest, VersionConflict, PreconditionFailed, BodyTimeout, BodyTooLarge, BadPrompt, Overloaded,
+    UploadProblems: BadRequest, UnknownTask, VersionConflict, PreconditionFailed, BodyTimeout, BodyTooLarge, BadPrompt, Overloaded,
     Draining, StoreUnavailable, Deadline, StoreFull,
 );
 problems!(

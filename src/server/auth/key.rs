@@ -60,6 +60,11 @@ impl Key {
         })
     }
 
+    /// Whether it may look at a task.
+    pub(super) fn sees(&self, task: &str) -> bool {
+        self.scopes.admin || self.predicts(task)
+    }
+
     pub(super) fn administers(&self) -> bool {
         self.scopes.admin
     }

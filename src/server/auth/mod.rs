@@ -3,6 +3,7 @@
 //! Keys come as `Authorization: Bearer KEY`. The file of keys has their hashes only; it is read again when it changes.
 //! Without one everybody may do everything. What a request needs is decided by its route before its body is read,
 //! but for the task that is predicted on: some routes name it in the body, so it is checked where its version is taken.
+//! A key sees the tasks that it may predict on, or all if it is for changes.
 
 mod file;
 mod key;
@@ -12,18 +13,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, Method};
+use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 
 use self::file::KeyRing;
 use self::key::Key;
 pub use self::key::{NewKey, Scopes};
-use self::need::Need;
+pub(super) use self::need::Need;
 use super::files::Files;
 use super::metrics::Refusal;
+use super::shape::Shape;
 use super::{Code, Metrics, Problem, Service};
 
 /// Keys that are taken, as their file has them at this moment.
@@ -31,6 +34,13 @@ use super::{Code, Metrics, Problem, Service};
 pub struct Keys {
     files: Files,
     ring: ArcSwap<KeyRing>,
+}
+
+/// The tasks that a caller may look at.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    /// Without one they are all.
+    key: Option<Arc<Key>>,
 }
 
 tokio::task_local! {
@@ -83,6 +93,24 @@ impl Keys {
     }
 }
 
+// === impl View ===
+
+impl View {
+    /// That of the caller.
+    pub(super) fn of_caller() -> Self {
+        Self { key: CALLER.try_with(Arc::clone).ok() }
+    }
+
+    pub(super) fn sees(&self, task: &str) -> bool {
+        self.key.as_ref().is_none_or(|key| key.sees(task))
+    }
+
+    /// Whether it is every task, whatever its name.
+    pub(super) fn is_all(&self) -> bool {
+        self.key.as_ref().is_none_or(|key| key.administers())
+    }
+}
+
 /// Refuses a request without the key that its route needs.
 pub(super) async fn authenticate(
     State(service): State<Arc<Service>>,
@@ -90,18 +118,28 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     let Some(keys) = &service.keys else { return next.run(request).await };
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    match allowed(keys, request.method(), route, request.headers()) {
-        Ok(None) => next.run(request).await,
+    let (mut parts, body) = request.into_parts();
+    let route = parts.extensions.get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let task = task_of(&mut parts).await;
+    match allowed(keys, &parts, route, task.as_deref()) {
+        Ok(None) => next.run(Request::from_parts(parts, body)).await,
         Ok(Some(caller)) => {
             tracing::Span::current().record("key", caller.name());
-            CALLER.scope(caller, next.run(request)).await
+            CALLER.scope(caller, next.run(Request::from_parts(parts, body))).await
         }
         Err((refusal, problem)) => {
             service.metrics.refused(refusal);
-            problem.into_response()
+            Shape::of(route.unwrap_or_default()).refuse(problem)
         }
     }
+}
+
+/// The task that a path names. One that cannot be read is refused as such by its route.
+async fn task_of(parts: &mut Parts) -> Option<String> {
+    let named = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let task = named.iter().find(|(name, _)| ["task", "model"].contains(name));
+    task.map(|(_, task)| task.to_owned())
 }
 
 /// Refuses a prediction on a task that the caller's key is not for.
@@ -115,9 +153,9 @@ pub(super) fn may_predict(service: &Service, task: &str) -> Result<(), Problem> 
 
 fn allowed(
     keys: &Keys,
-    method: &Method,
+    Parts { method, headers, .. }: &Parts,
     route: Option<&str>,
-    headers: &HeaderMap,
+    task: Option<&str>,
 ) -> Result<Option<Arc<Key>>, (Refusal, Problem)> {
     let need = Need::of(method, route);
     if need == Need::Nothing {
@@ -125,9 +163,13 @@ fn allowed(
     }
     let caller = keys.caller(headers)?;
     let (may, what) = match need {
-        Need::Nothing | Need::Key => (true, ""),
-        Need::Metrics => (caller.reads_metrics(), "metrics"),
-        Need::Admin => (caller.administers(), "changes"),
+        Need::Nothing | Need::Key | Need::Predict => (true, String::new()),
+        Need::Look => match task {
+            Some(task) => (caller.sees(task), format!("task {task:?}")),
+            None => (true, String::new()),
+        },
+        Need::Metrics => (caller.reads_metrics(), "metrics".to_owned()),
+        Need::Admin => (caller.administers(), "changes".to_owned()),
     };
     if may {
         return Ok(Some(caller));

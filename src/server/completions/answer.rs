@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::error::CompletionError;
 use crate::server::Problem;
-use crate::server::inference::{Encoded, Event, FinishReason, Followed, Following, Run, Usage};
+use crate::server::inference::{Encoded, Event, FinishReason, Followed, Following, Run, Shadow, Usage};
 use crate::server::traffic::Call;
 
 /// The texts of a call.
@@ -68,6 +68,9 @@ pub(super) struct Writer {
     inputs: Vec<usize>,
     samples: usize,
     output: usize,
+    shadow: Option<Shadow>,
+    /// The texts that have ended, for the shadow.
+    said: Vec<Option<String>>,
 }
 
 struct Stream {
@@ -85,7 +88,7 @@ struct Stream {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(run: &Run, prompts: &[Encoded], samples: usize) -> Self {
+    pub(super) fn new(run: &Run, prompts: &[Encoded], samples: usize, shadow: Option<Shadow>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             run: run.clone(),
@@ -94,6 +97,8 @@ impl Writer {
             inputs: prompts.iter().map(|prompt| prompt.text.len()).collect(),
             samples,
             output: 0,
+            shadow,
+            said: vec![None; prompts.len() * samples],
         }
     }
 
@@ -105,6 +110,7 @@ impl Writer {
             let Followed { text, finish_reason, .. } = followed;
             choices.push(Choice { index, text, logprobs: Value::Null, finish_reason: Some(finish_reason) });
         }
+        self.compare();
         Ok(Json(self.completion(choices, Some(self.usage()))).into_response())
     }
 
@@ -133,11 +139,21 @@ impl Writer {
 
     fn count(&mut self, index: usize, followed: &Followed) {
         self.output += followed.tokens;
+        if self.shadow.is_some() {
+            self.said[index] = Some(followed.text.clone());
+        }
         let metrics = &self.run.service.metrics;
         let mut usage = Usage::default();
         usage.count(self.inputs[index / self.samples], followed.tokens, &self.run.task);
         metrics.generated(&self.run.name);
         metrics.tokens(&usage);
+    }
+
+    /// All texts have ended: what does the shadow say?
+    fn compare(&mut self) {
+        if let Some(shadow) = self.shadow.take() {
+            shadow.compare(std::mem::take(&mut self.said));
+        }
     }
 
     fn usage(&self) -> CompletionUsage {
@@ -193,6 +209,7 @@ impl Stream {
     }
 
     fn finish(&mut self) {
+        self.writer.compare();
         if self.include_usage {
             let usage = self.writer.completion(Vec::new(), Some(self.writer.usage()));
             self.last.push_back(json!(usage).to_string());

@@ -78,6 +78,7 @@ enum Stops {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) prompts: Vec<Value>,
+    pub(super) options: Options,
     pub(super) ask: Ask,
     pub(super) samples: usize,
     pub(super) stop: Vec<String>,
@@ -104,7 +105,7 @@ impl CompletionCall {
 
     /// Checks the call against the task that answers it.
     pub(super) fn check(self, task: &TaskCard, max_inputs: usize) -> Result<Call, CompletionError> {
-        let Answers::Text { max_new_tokens: most } = *task.answers() else {
+        let Answers::Text { .. } = task.answers() else {
             let detail = format!(
                 "{:?} is a task with labels; POST /tasks/{}/predict answers it",
                 self.model, self.model
@@ -128,13 +129,14 @@ impl CompletionCall {
             return Err(CompletionError::of("max_tokens", "max_tokens is 0; ask for at least 1"));
         }
         let options = Options {
-            max_new_tokens: Some(self.max_tokens.unwrap_or(most).min(most)),
+            max_new_tokens: self.max_tokens,
             temperature: self.temperature,
             top_p: self.top_p,
             // the bits of a negative number are a seed like any other
             seed: self.seed.map(i64::cast_unsigned),
             ..Options::default()
         };
+        let options = options.within(task);
         let ask = options.ask(&self.model, task)?;
         if samples > 1 && Options::seed_of(&ask).is_none() {
             let detail = "n is above 1 and no text is drawn; say a temperature above 0";
@@ -161,6 +163,7 @@ impl CompletionCall {
         }
         Ok(Call {
             prompts: prompts.into_iter().map(Value::String).collect(),
+            options,
             ask,
             samples,
             stop,

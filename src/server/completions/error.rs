@@ -11,7 +11,7 @@ use crate::server::openapi::errors_as;
 use crate::server::{Code, Problem};
 
 errors_as!(
-    Errors, "application/json", "CompletionErrorBody":
+    Errors, Completion:
     MalformedJson, BadRequest, UnknownTask, BodyTimeout, BodyTooLarge, TooManyInputs,
     UnsupportedMediaType, BadInput, BadPrompt, Overloaded, Draining, NotReady, StoreUnavailable, Deadline,
 );

@@ -15,9 +15,9 @@ use axum::response::Response;
 pub(super) use self::answer::Completion;
 use self::answer::Writer;
 pub(super) use self::call::CompletionCall;
-pub(super) use self::error::CompletionErrorBody;
-use self::error::{CompletionError, Errors};
-use super::inference::{Encoded, Following, Run, enter};
+use self::error::Errors;
+pub(super) use self::error::{CompletionError, CompletionErrorBody};
+use super::inference::{Called, Encoded, Following, Run, Shadow, enter};
 use super::lease::lease;
 use super::{Code, Problem, Service, body};
 
@@ -56,10 +56,17 @@ pub(super) async fn complete(
     let task = lease(&service, &name, None, &headers).await?;
     let call = call.check(&task, service.limits.inputs)?;
     let run = Run { service, name, task, ask: call.ask, truncate: call.truncate, deadline };
+    let shadow = Shadow::of(&run, || Called {
+        options: call.options.clone(),
+        inputs: call.prompts.clone(),
+        bytes: body.len(),
+        samples: call.samples,
+        stop: call.stop.clone(),
+    });
     let encoded = run.encode(call.prompts, body.len()).await?;
     let encoded: Vec<Encoded> = encoded.into_iter().collect::<Result<_, Problem>>()?;
     let following = Following::start(&run, &encoded, call.samples, &call.stop)?;
-    let writer = Writer::new(&run, &encoded, call.samples);
+    let writer = Writer::new(&run, &encoded, call.samples, shadow);
     match call.stream {
         None => writer.whole(following.finish().await?),
         Some(options) => writer.stream(following, options.include_usage, entered).await,

@@ -1,8 +1,11 @@
 //! Texts as they are generated: pieces as soon as they are certain, and an end at a stop text.
 
+use opentelemetry::Context;
+use opentelemetry::trace::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
+use tracing::Instrument as _;
 
 use super::answer::FinishReason;
 use super::run::{Encoded, Run, Waiting};
@@ -63,11 +66,13 @@ impl Following {
                 let waiting = run.submit(input, sample as u64, Some(tell))?;
                 let text = Text { run: run.clone(), stop: stop.to_vec(), ids: Vec::new(), told: 0 };
                 let (number, sender) = (i * samples + sample, sender.clone());
-                tasks.spawn(async move {
+                let following = async move {
                     let tell = |event| drop(sender.send((number, event)));
                     let end = text.follow(tokens, waiting, tell).await;
                     tell(Event::End(end));
-                });
+                };
+                // what is traced and logged on the way belongs to the call
+                tasks.spawn(following.with_context(Context::current()).in_current_span());
             }
         }
         Ok(Self { events, _tasks: tasks })
@@ -142,7 +147,7 @@ impl Text {
 }
 
 /// Where the first stop text begins.
-fn first_stop(text: &str, stop: &[String]) -> Option<usize> {
+pub(super) fn first_stop(text: &str, stop: &[String]) -> Option<usize> {
     stop.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }
 

@@ -13,4 +13,4 @@ pub(super) use follow::{Event, Followed, Following};
 pub(super) use options::{Ask, Options};
 pub(super) use resolve::{card, cards, enter, too_many};
 pub(super) use run::{Encoded, Run};
-pub(super) use shadow::{MAX_COMPARED, Shadow};
+pub(super) use shadow::{Called, MAX_COMPARED, Shadow};

@@ -98,6 +98,14 @@ impl Options {
         Self { seed, ..self.clone() }.ask(name, task)
     }
 
+    /// With no more tokens than the task allows.
+    pub(in crate::server) fn within(mut self, task: &TaskCard) -> Self {
+        if let Answers::Text { max_new_tokens: most } = *task.answers() {
+            self.max_new_tokens = Some(self.max_new_tokens.unwrap_or(most).min(most));
+        }
+        self
+    }
+
     /// The seed that texts are drawn by, if they are drawn.
     pub(in crate::server) fn seed_of(ask: &Ask) -> Option<u64> {
         match ask {

@@ -84,7 +84,7 @@ impl Run {
         encoded: Vec<Result<Encoded, Problem>>,
     ) -> Result<Answered, Problem> {
         let mut answered = Answered::new(self.name.clone(), &self.task, Options::seed_of(&self.ask));
-        for (encoded, said) in self.say(encoded).await? {
+        for (encoded, said) in self.say(encoded, 1).await? {
             let prediction = match said {
                 Ok(said) => {
                     self.observe(&said.reply);
@@ -104,20 +104,23 @@ impl Run {
         Ok(answered)
     }
 
-    /// What the engine says to each input, with the input's tokens.
+    /// What the engine says to each input, so many times, with the input's tokens.
     pub(super) async fn say(
         &self,
         encoded: Vec<Result<Encoded, Problem>>,
+        samples: usize,
     ) -> Result<Vec<(usize, Result<Said, Problem>)>, Problem> {
         self.prepare().await?;
-        self.admit(encoded.iter().filter(|encoded| encoded.is_ok()).count())?;
+        self.admit(samples * encoded.iter().filter(|encoded| encoded.is_ok()).count())?;
         // all are queued before one is waited for, so that they can share batches
-        let mut waiting = Vec::with_capacity(encoded.len());
+        let mut waiting = Vec::with_capacity(samples * encoded.len());
         for encoded in encoded {
-            waiting.push(match encoded {
-                Ok(encoded) => Ok((self.submit(&encoded, 0, None)?, encoded)),
-                Err(problem) => Err(problem),
-            });
+            for sample in 0..samples {
+                waiting.push(match &encoded {
+                    Ok(encoded) => Ok((self.submit(encoded, sample as u64, None)?, encoded.clone())),
+                    Err(problem) => Err(problem.clone()),
+                });
+            }
         }
         let mut said = Vec::with_capacity(waiting.len());
         for waiting in waiting {

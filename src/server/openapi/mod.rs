@@ -1,5 +1,6 @@
 //! The description of the HTTP interface, OpenAPI 3.1, made from the handlers themselves, and its viewer.
 
+mod access;
 mod responses;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use axum::routing::get;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+pub(super) use self::access::with_keys;
 pub(super) use self::responses::{errors, errors_as, problems};
 use super::Service;
 
@@ -20,15 +22,15 @@ use super::Service;
         title = "xprompt-server",
         description = "Many text tasks on one frozen T5, each a pruned soft prompt. Errors are problem documents \
             (RFC 9457) with a stable `code`, but for the routes under /v1 and /v2, which have the errors of their \
-            protocols. A failure of the server itself is a 500 with the code `internal`. A server with API keys asks for \
-            `Authorization: Bearer KEY` on all routes but probes: without a key that it knows it answers 401 with the \
-            code `unauthorized`, and 403 with `forbidden` where the key is for something else.",
+            protocols. A failure of the server itself is a 500 with the code `internal`. A server with API keys says \
+            here which operations ask for `Authorization: Bearer KEY`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(
         super::problem::ProblemDocument,
         super::completions::CompletionErrorBody,
         super::v2::InferErrorBody,
+        super::v2::InferAnswer,
     )),
     tags(
         (name = "Tasks", description = "What is served, and its answers."),

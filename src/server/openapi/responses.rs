@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Response, ResponseBuilder};
 
 use crate::server::Code;
+use crate::server::shape::Shape;
 
-/// Documents an operation's errors: a response for each status, that names the codes with it. `kind` is the media
-/// type of the body, `schema` its schema.
-pub(in crate::server) fn errors(
-    codes: &[Code],
-    kind: &str,
-    schema: &str,
-) -> BTreeMap<String, RefOr<Response>> {
+/// Documents an operation's errors: a response for each status, that names the codes with it.
+pub(in crate::server) fn errors(codes: &[Code], shape: Shape) -> BTreeMap<String, RefOr<Response>> {
+    let (kind, schema) = shape.described();
     let mut by_status: BTreeMap<String, Vec<Code>> = BTreeMap::new();
     for &code in codes {
         by_status.entry(code.status().as_u16().to_string()).or_default().push(code);
@@ -35,13 +32,13 @@ pub(in crate::server) fn errors(
 /// Makes a type that documents the problem documents of an operation.
 macro_rules! problems {
     ($name:ident: $($code:ident),* $(,)?) => {
-        $crate::server::openapi::errors_as!($name, "application/problem+json", "ProblemDocument": $($code),*);
+        $crate::server::openapi::errors_as!($name, Problem: $($code),*);
     };
 }
 
 /// Makes a type that documents an operation's errors in a shape of their own.
 macro_rules! errors_as {
-    ($name:ident, $kind:literal, $schema:literal: $($code:ident),* $(,)?) => {
+    ($name:ident, $shape:ident: $($code:ident),* $(,)?) => {
         /// The errors of an operation.
         pub(in crate::server) struct $name;
 
@@ -49,7 +46,7 @@ macro_rules! errors_as {
             fn responses()
             -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
                 use $crate::server::Code;
-                $crate::server::openapi::errors(&[$(Code::$code),*], $kind, $schema)
+                $crate::server::openapi::errors(&[$(Code::$code),*], $crate::server::shape::Shape::$shape)
             }
         }
     };

@@ -1,5 +1,8 @@
 // The server's API: JSON in and out, problem documents as errors.
 
+// Whether this address takes changes and shows metrics; with a listener of their own for them, only that one does.
+export const takesChanges = document.body.dataset.changes === "here";
+
 export class Problem extends Error {
   constructor(status, document) {
     super(document.detail ?? document.title ?? `status ${status}`);
@@ -8,7 +11,9 @@ export class Problem extends Error {
   }
 }
 
-export async function call(path, options = {}) {
+// Of a key that is missing or not known the page hears by the event `keywanted`, unless the call is `quiet`: one that
+// nobody waits for must not ask again and again.
+export async function call(path, { quiet, ...options } = {}) {
   const key = sessionStorage.getItem("key");
   const headers = { ...options.headers, ...(key ? { authorization: `Bearer ${key}` } : {}) };
   let response;
@@ -20,8 +25,9 @@ export async function call(path, options = {}) {
   const type = response.headers.get("content-type") ?? "";
   const body = type.includes("json") ? await response.json() : await response.text();
   if (!response.ok) {
-    if (response.status === 401) dispatchEvent(new Event("keywanted"));
-    throw new Problem(response.status, typeof body === "string" ? { detail: body } : body);
+    const problem = new Problem(response.status, typeof body === "string" ? { detail: body } : body);
+    if (response.status === 401 && !quiet) dispatchEvent(new CustomEvent("keywanted", { detail: key ? problem.message : "" }));
+    throw problem;
   }
   return { body, etag: response.headers.get("etag") };
 }

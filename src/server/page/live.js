@@ -1,6 +1,6 @@
 // Readiness, throughput and latency, from the probes and metrics of the server.
 
-import { call } from "./api.js";
+import { call, takesChanges } from "./api.js";
 import { at, millis } from "./build.js";
 
 let before = null;
@@ -15,8 +15,9 @@ export async function watch() {
     setHealth("gone", "the server does not answer");
     return;
   }
+  if (!takesChanges) return;
   try {
-    const now = readMetrics((await call("/metrics")).body);
+    const now = readMetrics((await call("/metrics", { quiet: true })).body);
     if (before !== null) showLive(before, now);
     before = now;
   } catch {

@@ -1,4 +1,6 @@
 //! The web page at `/`: plain files in the binary, and the picture of a prompt that it draws.
+//!
+//! Where changes have a listener of their own, the page of the other one shows tasks and answers only.
 
 mod picture;
 
@@ -18,7 +20,11 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-const INDEX: (&str, &str) = (HTML, include_str!("index.html"));
+const INDEX: &str = include_str!("index.html");
+
+/// How the page is told that this listener takes changes, and that it does not.
+const CHANGES_HERE: &str = "data-changes=\"here\"";
+const CHANGES_ELSEWHERE: &str = "data-changes=\"elsewhere\"";
 
 /// The files of the page, by name.
 const FILES: [(&str, (&str, &str)); 7] = [
@@ -35,10 +41,14 @@ const FILES: [(&str, (&str, &str)); 7] = [
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// The routes of the page.
-pub(super) fn routes() -> Router<Arc<Service>> {
+/// The routes of the page, on a listener that takes changes or on one that does not.
+pub(super) fn routes(takes_changes: bool) -> Router<Arc<Service>> {
+    let index: Arc<str> = match takes_changes {
+        true => INDEX.into(),
+        false => INDEX.replace(CHANGES_HERE, CHANGES_ELSEWHERE).into(),
+    };
     Router::new()
-        .route("/", get(async |headers: HeaderMap| answer(&headers, INDEX)))
+        .route("/", get(async move |headers: HeaderMap| answer(&headers, (HTML, &index))))
         .route("/page/{file}", get(file))
         .route("/tasks/{task}/picture", get(picture::show))
 }
@@ -50,7 +60,7 @@ async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, 
 }
 
 /// A file, or that the one which the browser has is still good.
-fn answer(headers: &HeaderMap, (content_type, content): (&'static str, &'static str)) -> Response {
+fn answer(headers: &HeaderMap, (content_type, content): (&'static str, &str)) -> Response {
     let etag = format!("\"{}\"", fingerprint::of_bytes(content.as_bytes()));
     let known = headers.get(IF_NONE_MATCH).is_some_and(|tags| tags.as_bytes() == etag.as_bytes());
     let caching = [(ETAG, etag), (CACHE_CONTROL, "no-cache".to_owned())];
@@ -58,5 +68,5 @@ fn answer(headers: &HeaderMap, (content_type, content): (&'static str, &'static 
         return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
     let kind = [(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY)];
-    (caching, kind, content).into_response()
+    (caching, kind, content.to_owned()).into_response()
 }

@@ -1,6 +1,6 @@
 // The page's state is the address (#/tasks/NAME) and what the API says; nothing is kept besides the API key.
 
-import { call, path, send } from "./api.js";
+import { call, path, send, takesChanges } from "./api.js";
 import { at, bytes, el, percent, plural, time } from "./build.js";
 import { watch } from "./live.js";
 import { describe, draw } from "./picture.js";
@@ -9,18 +9,20 @@ import { openUpload, stem, upload } from "./upload.js";
 // --- the list of tasks ---
 
 let tasks = [];
+let trouble = null; // why there is no list
 
-async function loadTasks() {
+async function loadTasks({ quiet } = {}) {
   const all = [];
   let next = "/tasks?limit=500";
   let refused = [];
   while (next) {
-    const { body } = await call(next);
+    const { body } = await call(next, { quiet });
     all.push(...body.tasks);
     refused = body.refused_files ?? refused;
     next = body.next_cursor ? `/tasks?limit=500&cursor=${encodeURIComponent(body.next_cursor)}` : null;
   }
   tasks = all;
+  trouble = null;
   showTasks(refused);
 }
 
@@ -34,7 +36,8 @@ function showTasks(refused = []) {
       el("strong", {}, task.task), el("small", {}, summary(task)))));
   at("list").replaceChildren(...items);
   const notes = [];
-  if (tasks.length === 0) notes.push("No tasks yet: upload a prompt file.");
+  if (trouble) notes.push(trouble);
+  else if (tasks.length === 0) notes.push(takesChanges ? "No tasks yet: upload a prompt file." : "No tasks yet.");
   else if (found.length === 0) notes.push("No task has that in its name.");
   if (found.length > SHOWN) notes.push(`The first ${SHOWN} of ${found.length}; type to find others.`);
   if (refused.length > 0) notes.push(`${plural(refused.length, "file")} cannot be a task: ${refused.map((r) => r.file).join(", ")}.`);
@@ -169,6 +172,7 @@ async function showPicture(name) {
 // --- versions ---
 
 async function showVersions(name) {
+  if (!takesChanges) return;
   const { body, etag } = await call(path(name, "/versions"));
   if (current() !== name) return;
   active = etag;
@@ -231,8 +235,10 @@ async function uploaded(name, outcome) {
 
 // --- the API key ---
 
-function askForKey() {
-  if (!at("key").open && !at("upload").open) at("key").showModal();
+function askForKey(reason = "") {
+  if (at("key").open || at("upload").open) return;
+  at("key-note").textContent = reason;
+  at("key").showModal();
 }
 
 // --- what people do ---
@@ -248,7 +254,7 @@ at("upload-file").addEventListener("change", () => {
   if (file && !at("upload-name").value) at("upload-name").value = stem(file.name);
 });
 at("upload").querySelector("form").addEventListener("submit", (event) => upload(event, uploaded));
-at("key-button").addEventListener("click", askForKey);
+at("key-button").addEventListener("click", () => askForKey());
 at("key").addEventListener("close", () => {
   if (at("key").returnValue !== "send") return;
   sessionStorage.setItem("key", at("key-value").value);
@@ -267,7 +273,7 @@ addEventListener("keydown", (event) => {
   }
 });
 let depth = 0; // nested dragenter events
-const hasFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+const hasFile = (event) => takesChanges && [...(event.dataTransfer?.types ?? [])].includes("Files");
 addEventListener("dragenter", (event) => {
   if (!hasFile(event)) return;
   depth += 1;
@@ -286,14 +292,15 @@ addEventListener("drop", (event) => {
   at("drop").hidden = true;
   if (!document.querySelector("dialog[open]")) openUpload(event.dataTransfer.files[0]);
 });
-addEventListener("keywanted", askForKey);
+addEventListener("keywanted", (event) => askForKey(event.detail));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => current() && showPicture(current()));
 
 async function start() {
   try {
     await loadTasks();
   } catch (problem) {
-    at("list-note").textContent = problem.message;
+    tasks = [];
+    trouble = problem.message;
   }
   await showTask();
 }
@@ -301,4 +308,4 @@ async function start() {
 start();
 watch();
 setInterval(watch, 2000);
-setInterval(() => !document.hidden && loadTasks().catch(() => {}), 10_000);
+setInterval(() => !document.hidden && loadTasks({ quiet: true }).catch(() => {}), 10_000);

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::server::inference::{Options, too_many};
+use crate::server::inference::{Called, Options, too_many};
 use crate::server::{Code, Problem};
 
 /// How the body is written.
@@ -140,6 +140,13 @@ impl Call {
         }
         let options = Options::read(members)?;
         Ok(Self { inputs, many, version, stream, options, bytes })
+    }
+
+    /// What a shadow is asked too.
+    pub(super) fn called(&self) -> Called {
+        let Self { options, inputs, bytes, .. } = self;
+        let (options, inputs) = (options.clone(), inputs.clone());
+        Called { options, inputs, bytes: *bytes, samples: 1, stop: Vec::new() }
     }
 }
 

@@ -55,11 +55,11 @@ pub(super) async fn predict(
     let task = lease(&service, &name, call.version.as_deref(), &headers).await?;
     let ask = call.options.ask(&name, &task)?;
     let run = Run { service, name, task, ask, truncate: call.options.truncate, deadline };
-    let shadow = if call.stream { None } else { Shadow::of(&run, &call.options, &call.inputs, call.bytes) };
+    let shadow = Shadow::of(&run, || call.called());
     let mut encoded = run.encode(call.inputs, call.bytes).await?;
     if call.stream {
         let encoded = encoded.remove(0)?;
-        return stream::stream(run, encoded, entered).await;
+        return stream::stream(run, encoded, shadow, entered).await;
     }
     if let [Err(problem)] = encoded.as_slice()
         && !call.many
@@ -68,7 +68,7 @@ pub(super) async fn predict(
     }
     let answered = run.answer(encoded).await?;
     if let Some(shadow) = shadow {
-        shadow.compare(&answered.predictions);
+        shadow.compare_predictions(&answered.predictions);
     }
     Ok(Json(answered).into_response())
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::server::Problem;
 use crate::server::inference::{
-    Answered, Ask, Encoded, Event, Followed, Following, Options, Prediction, Run,
+    Answered, Ask, Encoded, Event, Followed, Following, Options, Prediction, Run, Shadow,
 };
 use crate::server::traffic::Call;
 use crate::server::{Code, Service};
@@ -24,13 +24,19 @@ struct Stream {
     input_tokens: usize,
     truncated: bool,
     following: Following,
+    shadow: Option<Shadow>,
     /// What happened before the answer's head was sent.
     first: VecDeque<Event>,
     _entered: Call,
 }
 
 /// Answers a call by a stream.
-pub(super) async fn stream(run: Run, encoded: Encoded, entered: Call) -> Result<Response, Problem> {
+pub(super) async fn stream(
+    run: Run,
+    encoded: Encoded,
+    shadow: Option<Shadow>,
+    entered: Call,
+) -> Result<Response, Problem> {
     let Ask::Text(_) = run.ask else {
         let detail =
             format!("stream is for tasks that answer with free text; task {:?} has labels", run.name);
@@ -44,7 +50,7 @@ pub(super) async fn stream(run: Run, encoded: Encoded, entered: Call) -> Result<
         None => VecDeque::new(),
     };
     let (input_tokens, truncated) = (encoded.text.len(), encoded.truncated);
-    let state = Stream { run, input_tokens, truncated, following, first, _entered: entered };
+    let state = Stream { run, input_tokens, truncated, following, shadow, first, _entered: entered };
     let events = stream::unfold(state, |mut state| async move {
         let event = match state.first.pop_front() {
             Some(event) => event,
@@ -58,7 +64,7 @@ pub(super) async fn stream(run: Run, encoded: Encoded, entered: Call) -> Result<
 // === impl Stream ===
 
 impl Stream {
-    fn sent(&self, event: Event) -> Sent {
+    fn sent(&mut self, event: Event) -> Sent {
         let (name, data) = match event {
             Event::Piece(text) => ("piece", json!({"text": text})),
             Event::End(Ok(followed)) => ("answer", json!(self.answered(followed))),
@@ -67,7 +73,7 @@ impl Stream {
         Sent::default().event(name).data(data.to_string())
     }
 
-    fn answered(&self, followed: Followed) -> Answered {
+    fn answered(&mut self, followed: Followed) -> Answered {
         let Run { name, task, ask, service, .. } = &self.run;
         let service: &Service = service;
         let mut answered = Answered::new(name.clone(), task, Options::seed_of(ask));
@@ -76,6 +82,9 @@ impl Stream {
         answered.predictions.push(Prediction::Text { text, finish_reason, truncated: self.truncated });
         service.metrics.generated(name);
         service.metrics.tokens(&answered.usage);
+        if let Some(shadow) = self.shadow.take() {
+            shadow.compare_predictions(&answered.predictions);
+        }
         answered
     }
 }

@@ -11,16 +11,14 @@ use crate::server::openapi::errors_as;
 use crate::server::{Code, Problem};
 
 errors_as!(
-    InferErrors, "application/json", "InferErrorBody":
+    InferErrors, Infer:
     MalformedJson, BadRequest, UnknownTask, BodyTimeout, BodyTooLarge, TooManyInputs, BadInput, BadPrompt, Overloaded,
     Draining, NotReady, StoreUnavailable, Deadline,
 );
-errors_as!(
-    ModelErrors, "application/json", "InferErrorBody": BadRequest, UnknownTask, BadPrompt, NotReady,
-);
-errors_as!(VersionErrors, "application/json", "InferErrorBody": VersionConflict);
-errors_as!(LiveErrors, "application/json", "InferErrorBody": Internal);
-errors_as!(ReadyErrors, "application/json", "InferErrorBody": Draining, NotReady);
+errors_as!(ModelErrors, Infer: BadRequest, UnknownTask, BadPrompt, NotReady);
+errors_as!(VersionErrors, Infer: VersionConflict);
+errors_as!(LiveErrors, Infer: Internal);
+errors_as!(ReadyErrors, Infer: Draining, NotReady);
 
 /// An error of the protocol's routes.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! `POST /v2/models/{model}/infer`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,15 +9,30 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses, PartialSchema as _};
 
-use super::answer::{self, InferAnswer, JSON_LENGTH, OF_LABELS, OF_TEXT};
+use super::answer::{self, JSON_LENGTH, OF_LABELS, OF_TEXT};
 use super::call::{Call, InferCall};
 use super::error::{InferError, InferErrors, VersionErrors};
 use super::metadata::path;
 use crate::engine::Answers;
-use crate::server::inference::{Run, Shadow, enter};
+use crate::server::inference::{Called, Run, Shadow, enter};
 use crate::server::lease::lease;
 use crate::server::{Service, body};
+
+/// What is read besides the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header")]
+struct InferHeaders {
+    /// Bytes of JSON before the tensors.
+    #[param(rename = "Inference-Header-Content-Length")]
+    json_length: Option<usize>,
+}
+
+/// What both routes answer.
+struct Inferred;
 
 /// Answers texts by the active version of a task.
 ///
@@ -24,17 +40,8 @@ use crate::server::{Service, body};
 /// `parameters` allow it. A bad input fails the whole call.
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
-    params(
-        ("model" = String, Path, description = "The task."),
-        ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the tensors."),
-    ),
-    request_body = InferCall,
-    responses(
-        (status = 200, description = "The outputs.", content(
-            (InferAnswer = "application/json"), (Vec<u8> = "application/octet-stream"),
-        )),
-        InferErrors,
-    )
+    params(("model" = String, Path, description = "The task."), InferHeaders),
+    request_body = InferCall, responses(Inferred)
 )]
 pub(in crate::server) async fn infer(
     State(service): State<Arc<Service>>,
@@ -52,15 +59,9 @@ pub(in crate::server) async fn infer(
     params(
         ("model" = String, Path, description = "The task."),
         ("version" = String, Path, description = "The version of its prompt."),
-        ("Inference-Header-Content-Length" = Option<usize>, Header, description = "Bytes of JSON before the tensors."),
+        InferHeaders,
     ),
-    request_body = InferCall,
-    responses(
-        (status = 200, description = "The outputs.", content(
-            (InferAnswer = "application/json"), (Vec<u8> = "application/octet-stream"),
-        )),
-        InferErrors, VersionErrors,
-    )
+    request_body = InferCall, responses(Inferred, VersionErrors)
 )]
 pub(in crate::server) async fn infer_version(
     State(service): State<Arc<Service>>,
@@ -99,7 +100,13 @@ async fn answer(
     let call = Call::parse(&body, header, &task, outputs, limits.inputs)?;
     let ask = call.options.ask(&name, &task)?;
     let run = Run { service, name, task, ask, truncate: call.options.truncate, deadline };
-    let shadow = Shadow::of(&run, &call.options, &call.inputs, body.len());
+    let shadow = Shadow::of(&run, || Called {
+        options: call.options.clone(),
+        inputs: call.inputs.clone(),
+        bytes: body.len(),
+        samples: 1,
+        stop: Vec::new(),
+    });
     let encoded = run.encode(call.inputs, body.len()).await?;
     // a bad input fails the call before the others are computed
     for (i, encoded) in encoded.iter().enumerate() {
@@ -110,7 +117,24 @@ async fn answer(
     }
     let answered = run.answer(encoded).await?;
     if let Some(shadow) = shadow {
-        shadow.compare(&answered.predictions);
+        shadow.compare_predictions(&answered.predictions);
     }
     answer::write(answered, call.id, &call.wanted, &run.task)
+}
+
+// === impl Inferred ===
+
+impl IntoResponses for Inferred {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let answer = ContentBuilder::new().schema(Some(Ref::from_schema_name("InferAnswer"))).build();
+        let bytes = ContentBuilder::new().schema(Some(Vec::<u8>::schema())).build();
+        let response = ResponseBuilder::new()
+            .description("The outputs.")
+            .content("application/json", answer)
+            .content("application/octet-stream", bytes)
+            .build();
+        let mut responses = InferErrors::responses();
+        responses.insert("200".into(), RefOr::T(response));
+        responses
+    }
 }

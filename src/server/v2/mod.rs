@@ -7,4 +7,5 @@ mod error;
 pub(super) mod infer;
 pub(super) mod metadata;
 
-pub(super) use error::InferErrorBody;
+pub(super) use answer::InferAnswer;
+pub(super) use error::{InferError, InferErrorBody};

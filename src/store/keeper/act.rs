@@ -67,7 +67,15 @@ impl Keeper {
         match action {
             Action::Put { file, activate: true } => self.put(&current, &file.into()),
             Action::Put { file, activate: false } => self.add(&current, &file.into()),
-            Action::Delete => self.delete(&current),
+            Action::Delete => {
+                let condition = match precondition {
+                    Precondition::None => &Condition::Any,
+                    Precondition::Absent | Precondition::Present | Precondition::OneOf(_) => {
+                        &current.condition
+                    }
+                };
+                self.delete(&current, condition)
+            }
             Action::Rollback { version } => self.rollback(&current, version.as_deref()),
             Action::Route { traffic, shadow } => self.route(&current, traffic, shadow),
             Action::Pin(pinned) => self.pin(&current, pinned),
@@ -185,7 +193,8 @@ impl Keeper {
         Ok(Done { version, previous: Some(active.clone()), active: Some(active) })
     }
 
-    fn delete(&mut self, current: &Current) -> Result<Done, ChangeError> {
+    /// Removes a task if its file is as `condition` says.
+    fn delete(&mut self, current: &Current, condition: &Condition) -> Result<Done, ChangeError> {
         let (name, storage) = (&current.name, Arc::clone(&self.shared.storage));
         let held = self.states.get(name);
         if !current.exists() && held.is_none() {
@@ -193,14 +202,14 @@ impl Keeper {
         }
         let latest = held.and_then(|held| held.state.latest()).map(|kept| kept.version.clone());
         let version = current.active().or(latest).unwrap_or_default();
-        storage.remove(&prompt_key(name))?;
+        storage.remove(&prompt_key(name), condition)?;
         // from here on it is done; what is left of the history hurts nobody, and goes with the next removal
         self.remove(&[Arc::clone(name)]);
         let sweep = || -> Result<(), StorageError> {
-            storage.remove(&state_key(name))?;
+            storage.remove(&state_key(name), &Condition::Any)?;
             list_versions(&*storage, name)?
                 .iter()
-                .try_for_each(|version| storage.remove(&version_key(name, version)))
+                .try_for_each(|version| storage.remove(&version_key(name, version), &Condition::Any))
         };
         if let Err(error) = sweep() {
             tracing::warn!(task = %name, %error, "the history of a task that was removed is still stored");

@@ -117,7 +117,7 @@ impl Keeper {
         let condition = held.tag.clone().map_or(Condition::Absent, Condition::Is);
         let tag = storage.write(&state_key(name), &state.to_json(), &condition)?;
         for version in stored.iter().filter(|version| state.find(version).is_none()) {
-            storage.remove(&version_key(name, version))?;
+            storage.remove(&version_key(name, version), &Condition::Any)?;
         }
         let rerouted = !lost.is_empty();
         self.states.insert(Arc::clone(name), Held { state, tag: Some(tag), is_broken: false });

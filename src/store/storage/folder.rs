@@ -1,6 +1,6 @@
 //! Objects as files of a folder. A tag is the file's time, size and inode.
 
-use std::fs::{File, Metadata};
+use std::fs::{DirEntry, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use crate::prompt::replace_atomically;
 /// A file written so short a time ago may be written again without another tag.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Held while a condition is checked and the file renamed, so that two servers on a folder do not overwrite each
+/// Held while a condition is checked and the file renamed or removed, so that two servers on a folder do not overwrite each
 /// other's change. A file that is copied in by hand asks for no lock.
 const LOCK: &str = ".xprompt/lock";
 
@@ -48,16 +48,25 @@ impl FolderStorage {
         Ok(file)
     }
 
+    /// Whether a condition holds; within the lock it goes on to.
+    fn check(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
+        if *condition == Condition::Any || condition.holds(self.tag_of(key)?.as_ref()) {
+            return Ok(());
+        }
+        Err(StorageError::Changed { key: key.to_owned() })
+    }
+
     fn tag_of(&self, key: &str) -> Result<Option<Tag>, StorageError> {
-        match std::fs::metadata(self.path(key)) {
+        match std::fs::metadata(self.path(key)).map_err(|error| self.error(key, &error)) {
             Ok(metadata) => Ok(Some(tag(&metadata))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(self.error(key, &error)),
+            Err(StorageError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
+    /// A file is missing only where the folder is there: of a folder that is away nothing is known.
     fn error(&self, key: &str, error: &io::Error) -> StorageError {
-        if is_absent(error) {
+        if is_absent(error) && self.root.is_dir() {
             return StorageError::Missing { key: key.to_owned() };
         }
         unavailable(&self.path(key), error)
@@ -73,13 +82,16 @@ impl Storage for FolderStorage {
         let path = self.path(folder);
         let entries = match std::fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if is_absent(&error) && !folder.is_empty() => return Ok(Vec::new()),
+            Err(error) if !folder.is_empty() && self.error(folder, &error).is_missing() => {
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(unavailable(&path, &error)),
         };
         let now = SystemTime::now();
         let mut listed = Vec::new();
         for entry in entries {
-            let file = entry.map_err(|error| unavailable(&path, &error))?.file_name();
+            let entry = entry.map_err(|error| unavailable(&path, &error))?;
+            let file = entry.file_name();
             let name = file.to_string_lossy();
             if name.starts_with('.') || !name.ends_with(suffix) {
                 continue;
@@ -89,6 +101,8 @@ impl Storage for FolderStorage {
                     (Ok(tag(&metadata)), metadata.len(), is_settled(&metadata, now))
                 }
                 Ok(_) => (Err("not a regular file".into()), 0, true),
+                // still in the folder that was opened, but not by its path: the folder itself was moved away
+                Err(error) if is_absent(&error) && is_file(&entry) => return Err(unavailable(&path, &error)),
                 // removed since it was listed, or a link to nothing
                 Err(error) if is_absent(&error) => continue,
                 Err(error) => (Err(format!("{}: {error}", path.join(&file).display())), 0, true),
@@ -100,7 +114,12 @@ impl Storage for FolderStorage {
 
     fn read(&self, key: &str, limit: u64) -> Result<Object, StorageError> {
         let io = |error: io::Error| self.error(key, &error);
-        let file = File::open(self.path(key)).map_err(io)?;
+        let path = self.path(key);
+        // opening a pipe would wait for its writer
+        if !std::fs::metadata(&path).map_err(io)?.is_file() {
+            return Err(StorageError::Irregular { key: key.to_owned() });
+        }
+        let file = File::open(path).map_err(io)?;
         let tag = tag(&file.metadata().map_err(io)?);
         let mut bytes = Vec::new();
         // one byte more than allowed tells a file that is too large, even if it grows meanwhile
@@ -116,25 +135,25 @@ impl Storage for FolderStorage {
         let path = self.path(key);
         let failed = |error: io::Error| unavailable(&path, &error);
         let lock = self.lock().map_err(failed)?;
-        let holds = match condition {
-            Condition::Any => true,
-            Condition::Absent => self.tag_of(key)?.is_none(),
-            Condition::Is(tag) => self.tag_of(key)?.as_ref() == Some(tag),
-        };
-        if !holds {
-            return Err(StorageError::Changed { key: key.to_owned() });
-        }
+        self.check(key, condition)?;
         let written = replace_atomically(&path, bytes).map_err(failed)?;
         drop(lock);
         Ok(tag(&written))
     }
 
-    fn remove(&self, key: &str) -> Result<(), StorageError> {
+    fn remove(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
         let path = self.path(key);
+        let lock = self.lock();
+        // without a condition a folder that takes no lock may be cleared all the same
+        if *condition != Condition::Any {
+            lock.as_ref().map_err(|error| unavailable(&path, error))?;
+            self.check(key, condition)?;
+        }
         let removed = std::fs::remove_file(&path).and_then(|()| match path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),
         });
+        drop(lock);
         match removed {
             Err(error) if !is_absent(&error) => Err(unavailable(&path, &error)),
             _ => Ok(()),
@@ -145,6 +164,11 @@ impl Storage for FolderStorage {
 /// Whether there is no such file, also because a folder above it is none.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether a listed name is a file's, links not followed.
+fn is_file(entry: &DirEntry) -> bool {
+    entry.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> StorageError {
@@ -189,6 +213,57 @@ mod tests {
         assert!(FolderStorage::new(folder.path().join("nowhere")).list("", ".json").unwrap_err().is_outage());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for_and_may_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        let irregular = StorageError::Irregular { key: "pipe".into() };
+        assert_eq!(storage.read("pipe", 9), Err(irregular));
+        storage.write("pipe", b"1", &Condition::Any).unwrap();
+        assert_eq!(storage.read("pipe", 9).unwrap().bytes, b"1");
+    }
+
+    #[test]
+    fn of_a_folder_that_is_away_nothing_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("prompts");
+        std::fs::create_dir(&root).unwrap();
+        let storage = FolderStorage::new(&root);
+        assert!(storage.read("a", 9).unwrap_err().is_missing());
+        std::fs::rename(&root, folder.path().join("away")).unwrap();
+        assert!(storage.read("a", 9).unwrap_err().is_outage());
+        assert!(storage.write("a", b"1", &Condition::Absent).unwrap_err().is_outage());
+        assert!(storage.list(".xprompt/versions/a", ".safetensors").unwrap_err().is_outage());
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_while_it_is_listed_is_listed_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, away) = (folder.path().join("prompts"), folder.path().join("away"));
+        std::fs::create_dir(&root).unwrap();
+        for i in 0..50 {
+            std::fs::write(root.join(format!("{i}.safetensors")), "x").unwrap();
+        }
+        let storage = FolderStorage::new(&root);
+        std::thread::scope(|scope| {
+            let moving = scope.spawn(|| {
+                for _ in 0..2000 {
+                    std::fs::rename(&root, &away).unwrap();
+                    std::fs::rename(&away, &root).unwrap();
+                }
+            });
+            while !moving.is_finished() {
+                match storage.list("", ".safetensors") {
+                    Ok(listed) => assert_eq!(listed.len(), 50),
+                    Err(error) => assert!(error.is_outage(), "{error}"),
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_write_happens_only_where_its_condition_holds() {
         let folder = tempfile::tempdir().unwrap();
@@ -202,8 +277,23 @@ mod tests {
         ));
         assert_eq!(storage.read("a/b", 2), Ok(Object { bytes: b"22".to_vec(), tag: second }));
         assert!(matches!(storage.read("a/b", 1), Err(StorageError::TooLarge { bytes: 2, limit: 1, .. })));
-        storage.remove("a/b").unwrap();
-        storage.remove("a/b").unwrap();
+    }
+
+    #[test]
+    fn a_removal_happens_only_where_its_condition_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FolderStorage::new(folder.path());
+        let first = storage.write("a/b", b"1", &Condition::Absent).unwrap();
+        let second = storage.write("a/b", b"22", &Condition::Any).unwrap();
+        for condition in [Condition::Is(first), Condition::Absent] {
+            let refused = storage.remove("a/b", &condition);
+            assert!(matches!(refused, Err(StorageError::Changed { .. })), "{refused:?}");
+        }
+        assert_eq!(storage.read("a/b", 2), Ok(Object { bytes: b"22".to_vec(), tag: second.clone() }));
+        storage.remove("a/b", &Condition::Is(second.clone())).unwrap();
         assert!(storage.read("a/b", 2).unwrap_err().is_missing());
+        assert!(matches!(storage.remove("a/b", &Condition::Is(second)), Err(StorageError::Changed { .. })));
+        storage.remove("a/b", &Condition::Any).unwrap();
+        FolderStorage::new(folder.path().join("nowhere")).remove("a/b", &Condition::Any).unwrap();
     }
 }

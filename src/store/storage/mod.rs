@@ -38,7 +38,7 @@ pub struct Object {
     pub tag: Tag,
 }
 
-/// What has to hold for a write.
+/// What has to hold for a write or a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing.
@@ -58,9 +58,15 @@ pub enum StorageError {
         /// Its key.
         key: String,
     },
-    /// The condition of a write does not hold: someone else wrote.
+    /// The condition does not hold: someone else wrote.
     #[error("{key} was changed by someone else at the same time")]
     Changed {
+        /// Its key.
+        key: String,
+    },
+    /// It is something that holds no bytes of its own, such as a folder or a pipe.
+    #[error("{key} is not a regular file")]
+    Irregular {
         /// Its key.
         key: String,
     },
@@ -109,11 +115,26 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// old object or the new one is there.
     fn write(&self, key: &str, bytes: &[u8], condition: &Condition) -> Result<Tag, StorageError>;
 
-    /// Removes an object; it is no error if there is none.
+    /// Removes an object. Without a condition it is no error if there is none.
     ///
     /// # Errors
-    /// If the place cannot be used.
-    fn remove(&self, key: &str) -> Result<(), StorageError>;
+    /// [`StorageError::Changed`] if the condition does not hold; nothing is removed then. If the place fails, the object
+    /// is there or not.
+    fn remove(&self, key: &str, condition: &Condition) -> Result<(), StorageError>;
+}
+
+// === impl Condition ===
+
+impl Condition {
+    /// Whether it holds for an object with this tag, or for none.
+    #[must_use]
+    pub fn holds(&self, tag: Option<&Tag>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => tag.is_none(),
+            Self::Is(wanted) => tag == Some(wanted),
+        }
+    }
 }
 
 // === impl Tag ===

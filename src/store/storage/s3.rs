@@ -1,4 +1,7 @@
 //! Objects of a bucket that speaks S3. A tag is the object's ETag.
+//!
+//! Buckets know conditions of writes, and most know none of removals. So a removal with a condition is a write: an
+//! object that is empty counts as none.
 
 use std::time::Duration;
 
@@ -103,6 +106,26 @@ impl S3Storage {
         key.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
+    async fn put(&self, key: &str, bytes: &[u8], condition: &Condition) -> Result<Tag, Error> {
+        let path = self.path(key);
+        let put = async |mode: PutMode| {
+            let done = self.bucket.put_opts(&path, PutPayload::from(bytes.to_vec()), mode.into()).await?;
+            Ok(Tag(done.e_tag.unwrap_or_default()))
+        };
+        let over = |e_tag| PutMode::Update(UpdateVersion { e_tag, version: None });
+        match condition {
+            Condition::Any => put(PutMode::Overwrite).await,
+            Condition::Is(tag) => put(over(Some(tag.0.clone()))).await,
+            Condition::Absent => match put(PutMode::Create).await {
+                Err(error @ Error::AlreadyExists { .. }) => match self.bucket.head(&path).await? {
+                    ObjectMeta { size: 0, e_tag: e_tag @ Some(_), .. } => put(over(e_tag)).await,
+                    _ => Err(error),
+                },
+                done => done,
+            },
+        }
+    }
+
     fn error(&self, key: &str, error: &Error) -> StorageError {
         let key = key.to_owned();
         match error {
@@ -126,7 +149,7 @@ impl Storage for S3Storage {
             Err(error) => return Err(self.error(folder, &error)),
         };
         let wanted = |name: &str| !name.starts_with('.') && name.ends_with(suffix);
-        let listed = objects.into_iter().filter_map(|object| {
+        let listed = objects.into_iter().filter(|object| object.size > 0).filter_map(|object| {
             let name = object.location.filename().filter(|name| wanted(name))?.to_owned();
             let (bytes, tag) = (object.size, Ok(tag(&object)));
             Some(Listed { name, tag, bytes, settled: true })
@@ -139,6 +162,9 @@ impl Storage for S3Storage {
             let failed = |error: Error| self.error(key, &error);
             let answer = self.bucket.get(&self.path(key)).await.map_err(failed)?;
             let (bytes, tag) = (answer.meta.size, tag(&answer.meta));
+            if bytes == 0 {
+                return Err(StorageError::Missing { key: key.to_owned() });
+            }
             if bytes > limit {
                 return Err(StorageError::TooLarge { key: key.to_owned(), bytes, limit });
             }
@@ -148,24 +174,27 @@ impl Storage for S3Storage {
     }
 
     fn write(&self, key: &str, bytes: &[u8], condition: &Condition) -> Result<Tag, StorageError> {
-        let mode = match condition {
-            Condition::Any => PutMode::Overwrite,
-            Condition::Absent => PutMode::Create,
-            Condition::Is(tag) => {
-                PutMode::Update(UpdateVersion { e_tag: Some(tag.0.clone()), version: None })
-            }
-        };
-        let path = self.path(key);
-        let put = self.bucket.put_opts(&path, PutPayload::from(bytes.to_vec()), mode.into());
-        let done = self.runtime.block_on(put).map_err(|error| self.error(key, &error))?;
-        Ok(Tag(done.e_tag.unwrap_or_default()))
+        let done = self.runtime.block_on(self.put(key, bytes, condition));
+        done.map_err(|error| self.error(key, &error))
     }
 
-    fn remove(&self, key: &str) -> Result<(), StorageError> {
-        match self.runtime.block_on(self.bucket.delete(&self.path(key))) {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.error(key, &error)),
-        }
+    fn remove(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
+        let path = self.path(key);
+        let failed = |error: Error| self.error(key, &error);
+        self.runtime.block_on(async {
+            match condition {
+                Condition::Is(_) => self.put(key, &[], condition).await.map(drop).map_err(failed),
+                Condition::Any => match self.bucket.delete(&path).await {
+                    Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(failed(error)),
+                },
+                Condition::Absent => match self.bucket.head(&path).await {
+                    Ok(ObjectMeta { size: 0, .. }) | Err(Error::NotFound { .. }) => Ok(()),
+                    Ok(_) => Err(StorageError::Changed { key: key.to_owned() }),
+                    Err(error) => Err(failed(error)),
+                },
+            }
+        })
     }
 }
 

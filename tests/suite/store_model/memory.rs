@@ -113,12 +113,7 @@ impl Storage for Memory {
         let mut inner = self.0.lock().unwrap();
         inner.up()?;
         let tag = inner.objects.get(key).map(|(_, tag)| Tag(tag.to_string()));
-        let holds = match condition {
-            Condition::Any => true,
-            Condition::Absent => tag.is_none(),
-            Condition::Is(wanted) => tag.as_ref() == Some(wanted),
-        };
-        if !holds {
+        if !condition.holds(tag.as_ref()) {
             return Err(StorageError::Changed { key: key.to_owned() });
         }
         let (happens, answered) = inner.writes();
@@ -126,9 +121,13 @@ impl Storage for Memory {
         if answered { Ok(tag) } else { Err(lost()) }
     }
 
-    fn remove(&self, key: &str) -> Result<(), StorageError> {
+    fn remove(&self, key: &str, condition: &Condition) -> Result<(), StorageError> {
         let mut inner = self.0.lock().unwrap();
         inner.up()?;
+        let tag = inner.objects.get(key).map(|(_, tag)| Tag(tag.to_string()));
+        if !condition.holds(tag.as_ref()) {
+            return Err(StorageError::Changed { key: key.to_owned() });
+        }
         let (happens, answered) = inner.writes();
         if happens {
             inner.objects.remove(key);

@@ -82,9 +82,9 @@ struct Arguments {
     /// Memory for a tuning step's activations in MiB; runs are cut to fit.
     #[arg(long, default_value_t = 65536)]
     memory: usize,
-    /// Let all sessions of a card read one copy of the weights.
+    /// Give each session of a card a copy of the weights of its own.
     #[arg(long)]
-    share_weights: bool,
+    copy_weights: bool,
     /// Folder for the weights, made where they are missing and left there; by default a temporary one.
     #[arg(long)]
     weights: Option<PathBuf>,
@@ -125,7 +125,11 @@ fn main() -> anyhow::Result<()> {
             for &size in &arguments.batches {
                 let on = |&device: &Device| {
                     let precision = arguments.precision.unwrap_or(Precision::of(device));
-                    model.clone().on(device).in_precision(precision).sharing_weights(arguments.share_weights)
+                    model
+                        .clone()
+                        .on(device)
+                        .in_precision(precision)
+                        .sharing_weights(!arguments.copy_weights && device != Device::Cpu)
                 };
                 let models: Vec<Model> = devices.iter().map(on).collect();
                 if matches!(what, What::Memory) {
@@ -180,8 +184,8 @@ fn measure(
             put("status", json!("ok"));
             put("device", json!(models.iter().map(|model| model.device().to_string()).collect::<Vec<_>>()));
             put("precision", json!(models[0].precision().to_string()));
-            if models[0].shares_weights() {
-                put("mode", json!("shared weights"));
+            if arguments.copy_weights {
+                put("mode", json!("copied weights"));
             }
             put("text", json!(arguments.text));
             put("prompt", json!(arguments.prompt));

@@ -147,7 +147,7 @@ impl Eval {
 
 /// The answers in another precision, on the same devices.
 fn answers_in(precision: Precision, setup: &Setup, job: Job<'_>) -> anyhow::Result<Vec<Answer>> {
-    let precision = Precision::choose(Some(precision), setup.model.device())?;
+    let precision = precision.on(setup.model.device())?;
     let lanes: Vec<Model> = setup.lanes.iter().map(|model| model.clone().in_precision(precision)).collect();
     Ok(Evaluator::new(&lanes, &setup.tokenizer, setup.plan).answers(&[job])?.remove(0))
 }

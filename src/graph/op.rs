@@ -34,7 +34,7 @@ impl DType {
             Self::F32 => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::Bf16 => xs.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
             Self::F16 => xs.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
-            Self::I64 | Self::Bool => panic!("{self:?} is no float type"),
+            Self::I64 | Self::U8 | Self::I8 | Self::Bool => panic!("{self:?} is no float type"),
         }
     }
 

@@ -1,10 +1,11 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz
+.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz bench-cpu \
+	bench-cpu-http int8
 
 help: ## Lists the commands
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## Fetches ONNX Runtime into .cache (PyPI wheel, pinned and checked by hash)
 	@$(PYTHON) scripts/setup.py onnxruntime
@@ -34,6 +35,7 @@ fixtures: ## Makes the reference tensors anew with PyTorch and transformers (lar
 	$(PYTHON) -m venv .cache/fixtures
 	.cache/fixtures/bin/pip install --quiet --requirement tests/fixtures/requirements.txt
 	.cache/fixtures/bin/python tests/fixtures/make.py
+	.cache/fixtures/bin/python tests/fixtures/int8.py
 
 baseline: ## TF-IDF with logistic regression on the demo's data
 	@$(PYTHON) scripts/setup.py data
@@ -72,6 +74,22 @@ fuzz: setup ## Fuzzes prompt files, manifests, templates and requests, SECONDS e
 search: setup ## Measures a full search of pruning ratios: one after the other, side by side, with halving
 	@$(PYTHON) scripts/setup.py data
 	cargo bench --locked -p xprompt-trainer --bench search
+
+bench-cpu: setup .cache/bench-cpu/installed ## Measures engines on this CPU: ours, CTranslate2, transformers, PEFT (ARGS="--only score1")
+	.cache/bench-cpu/venv/bin/python bench/cpu/run.py $(ARGS)
+
+bench-cpu-http: setup .cache/bench-cpu/installed ## Measures the server beside FastAPI with PEFT on this CPU (ARGS="--seconds 5")
+	.cache/bench-cpu/venv/bin/python bench/cpu/servers.py $(ARGS)
+
+.cache/bench-cpu/installed: bench/cpu/requirements.txt
+	$(PYTHON) -m venv --clear .cache/bench-cpu/venv
+	.cache/bench-cpu/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+int8: setup ## Measures what int8 costs in accuracy on the tasks of the bundled prompts
+	@$(PYTHON) scripts/setup.py data
+	cargo bench --quiet --locked --bench cpu -- agreement \
+		prompts/tweet-sentiment.safetensors=.cache/data/tweets/test.jsonl prompts/bbc-topics.safetensors=.cache/data/bbc/test.jsonl
 
 alerts: ## Checks alert rules and dashboard with promtool (from Debian's package prometheus)
 	@$(PYTHON) scripts/alerts.py

@@ -107,12 +107,16 @@ impl Graph {
     ///
     /// `shape` may differ from the stored one where only the number of elements agrees: a free reshape.
     pub fn weight(&mut self, name: &str, shape: &[usize]) -> Value {
+        self.weight_of(name, self.floats(), shape)
+    }
+
+    pub(super) fn weight_of(&mut self, name: &str, dtype: DType, shape: &[usize]) -> Value {
         let shape: Vec<Dim> = shape.iter().map(|&size| size.into()).collect();
         if let Some(&known) = self.weights.get(name) {
             assert_eq!(self.shape(known), shape, "weight {name} is used in two shapes");
             return known;
         }
-        let value = self.value(name.to_owned(), self.floats(), shape, Source::Weight);
+        let value = self.value(name.to_owned(), dtype, shape, Source::Weight);
         self.weights.insert(name.to_owned(), value);
         value
     }
@@ -146,6 +150,10 @@ impl Graph {
             DType::Bf16 => self.constant(DType::Bf16, &[], half::bf16::from_f32(x).to_le_bytes().to_vec()),
             _ => self.scalar(x),
         }
+    }
+
+    pub(super) fn scalar_u8(&mut self, x: u8) -> Value {
+        self.constant(DType::U8, &[], vec![x])
     }
 
     /// A scalar integer constant.
@@ -349,7 +357,8 @@ impl Graph {
         scale: Value,
         epsilon: f32,
     ) -> (Value, Value) {
-        if self.kernels().are_fused() {
+        // ONNX Runtime's own is the faster one on a CPU
+        if self.kernels().are_fused() && !self.is_int8() {
             return self.fused_rms_norm(x, added, scale, epsilon);
         }
         let x = added.map_or(x, |added| self.add(x, added));
@@ -511,7 +520,7 @@ impl Graph {
     }
 
     /// The shape as a 1-D integer value.
-    fn shape_value(&mut self, shape: &[Dim]) -> Value {
+    pub(super) fn shape_value(&mut self, shape: &[Dim]) -> Value {
         if let Some(&known) = self.shapes.get(shape) {
             return known;
         }

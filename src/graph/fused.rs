@@ -20,6 +20,8 @@ pub enum Kernels {
     Fused,
     /// [`Fused`] ones, and [`Fused::Attention`] for self-attention.
     FusedAttention,
+    /// As `Fused`, and matrix products of 8-bit integers: for answers, without gradients.
+    Int8,
 }
 
 /// How a graph computes.
@@ -75,6 +77,12 @@ impl Kernels {
 impl Arithmetic {
     /// Standard operators on f32.
     pub const STANDARD: Self = Self { kernels: Kernels::Standard, floats: DType::F32 };
+
+    /// The same for a graph with a gradient: without integers.
+    #[must_use]
+    pub fn differentiable(self) -> Self {
+        if self.kernels == Kernels::Int8 { Self::STANDARD } else { self }
+    }
 }
 
 impl Default for Arithmetic {

@@ -1,6 +1,7 @@
 //! The operators that graphs are made of, and what each is called in ONNX.
 
 use super::fused::{FUSED_DOMAIN, Fused};
+use super::int8::Int8;
 use super::proto::{Attribute, attribute};
 
 /// Element types of values.
@@ -14,6 +15,10 @@ pub enum DType {
     F16,
     /// 64-bit signed integer.
     I64,
+    /// 8-bit unsigned integer.
+    U8,
+    /// 8-bit signed integer.
+    I8,
     /// Boolean.
     Bool,
 }
@@ -29,7 +34,7 @@ impl DType {
             Self::F32 => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::Bf16 => xs.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
             Self::F16 => xs.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
-            Self::I64 | Self::Bool => panic!("{self:?} is no float type"),
+            Self::I64 | Self::U8 | Self::I8 | Self::Bool => panic!("{self:?} is no float type"),
         }
     }
 
@@ -37,6 +42,8 @@ impl DType {
     pub(super) fn onnx(self) -> i32 {
         match self {
             Self::F32 => 1,
+            Self::U8 => 2,
+            Self::I8 => 3,
             Self::I64 => 7,
             Self::Bool => 9,
             Self::F16 => 10,
@@ -96,6 +103,9 @@ pub(super) enum Op {
         end: usize,
     },
     Fused(Fused),
+    /// (a `[M, K]` u8, b `[K, N]` i8, scale of a, scales of b, zero of a) to their product in f32.
+    Int8Product,
+    Int8(Int8),
 }
 
 const STANDARD: &str = "";
@@ -145,6 +155,8 @@ impl Op {
                 vec![attribute::int("start", *start as i64), attribute::int("end", *end as i64)],
             ),
             Self::Fused(fused) => (FUSED_DOMAIN, fused.name(), vec![]),
+            Self::Int8Product => (MICROSOFT, "MatMulIntegerToFloat", vec![]),
+            Self::Int8(int8) => (FUSED_DOMAIN, int8.name(), vec![]),
         }
     }
 }

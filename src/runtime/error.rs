@@ -37,8 +37,8 @@ pub enum RuntimeError {
     },
     /// The device does not compute in the precision that was asked for.
     #[error(
-        "--precision {precision} cannot be had on {device}, which computes in f32; leave --precision out, or compute on \
-         a GPU (--device cuda)"
+        "--precision {precision} cannot be had on {device}; f32 is had everywhere, tf32 and bf16 on a GPU (--device \
+         cuda), int8 on a processor (--device cpu)"
     )]
     Precision {
         /// What was asked for.
@@ -71,6 +71,9 @@ pub enum RuntimeError {
         /// What happened there.
         source: Box<Self>,
     },
+    /// The weights could not be made integers.
+    #[error("int8 weights: {0}")]
+    Int8(std::io::Error),
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),

@@ -2,6 +2,7 @@
 //!
 //! All sessions share one thread pool. A [`Session`] has one owner at a time (`run` takes `&mut self`).
 
+mod borrowed;
 mod choice;
 mod cuda;
 mod device;

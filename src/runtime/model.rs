@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::value::{DynValue, Tensor};
 
+use super::borrowed::int8_tensor;
 use super::resident::Resident;
 use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
-use crate::graph::{Arithmetic, DType, Graph, Weight, WeightSource};
-use crate::t5::{Checkpoint, Config};
+use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
+use crate::t5::{Checkpoint, Config, Int8Weights};
 
 /// A frozen T5 on a runtime.
 ///
@@ -18,6 +19,9 @@ use crate::t5::{Checkpoint, Config};
 /// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
 /// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU all sessions read one copy, unless
 /// [told otherwise](Self::sharing_weights).
+///
+/// In [`Precision::Int8`] the integers are made once, kept in a file and mapped; ONNX Runtime packs them for its kernels
+/// (small batches take half the time), and sessions share what was packed.
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -32,6 +36,15 @@ pub struct Model {
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
     shares_weights: bool,
     resident: Arc<Mutex<Residents>>,
+    int8: Arc<Mutex<Option<Int8>>>,
+}
+
+/// Integer weights, and what sessions share of them.
+#[derive(Clone, Debug)]
+struct Int8 {
+    weights: Arc<Int8Weights>,
+    values: HashMap<String, Arc<DynValue>>,
+    packed: PrepackedWeights,
 }
 
 /// Large weights by the device that they lie on and the format that they have there, as long as a session reads them.
@@ -55,6 +68,7 @@ impl Model {
             expanded: Arc::default(),
             shares_weights: false,
             resident: Arc::default(),
+            int8: Arc::default(),
         }
     }
 
@@ -156,7 +170,7 @@ impl Model {
             .map_err(recover)?
             .with_memory_pattern(false)
             .map_err(recover)?
-            .with_prepacking(false)
+            .with_prepacking(graph.is_int8())
             .map_err(recover)?
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
@@ -176,26 +190,60 @@ impl Model {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
         let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
-        let in_place = self.checkpoint.is_f32() || self.device != Device::Cpu;
-        let model = if in_place && resident.is_none() {
+        let int8 = if graph.is_int8() { Some(self.int8()?) } else { None };
+        if let Some(int8) = &int8 {
+            builder = builder.with_prepacked_weights(&int8.packed).map_err(recover)?;
+        }
+        let integers = |name: &str| int8.as_ref()?.values.get(name);
+        let in_place = (self.checkpoint.is_f32() || self.device != Device::Cpu) && resident.is_none();
+        let model = if in_place && int8.is_none() {
             self.checkpoint.onnx(graph)
         } else {
-            for weight in graph.weights().filter(|weight| !is_small(&weight.shape)) {
-                let value = match &resident {
-                    Some(resident) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
-                    None => self.expanded(&weight)?,
+            for weight in graph.weights() {
+                let value = match (integers(weight.name), &resident) {
+                    (Some(value), _) => Arc::clone(value),
+                    (None, _) if in_place || is_small(&weight.shape) => continue,
+                    (None, Some(resident)) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
+                    (None, None) => self.expanded(&weight)?,
                 };
                 builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
             graph.to_model(|name, shape| {
-                if is_small(shape) {
+                if integers(name).is_some() {
+                    WeightSource::Session(self.anywhere(shape))
+                } else if in_place {
+                    WeightSource::File(self.checkpoint.external(name))
+                } else if is_small(shape) {
                     WeightSource::Inline(self.checkpoint.f32s(name))
                 } else {
                     WeightSource::Session(self.checkpoint.external(name))
                 }
             })
         };
-        Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)
+        let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)?;
+        Ok(session.keeping(int8.map(|int8| int8.weights)))
+    }
+
+    /// The integers, made or read on first use.
+    fn int8(&self) -> Result<Int8, RuntimeError> {
+        let mut known = self.int8.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref() {
+            return Ok(known.clone());
+        }
+        let files = Int8Weights::files(&self.checkpoint);
+        let weights = Arc::new(Int8Weights::open(&self.checkpoint, &files).map_err(RuntimeError::Int8)?);
+        tracing::info!(int8 = %weights.kept(), "int8 weights");
+        let value = |name: &str| Ok((name.to_owned(), Arc::new(int8_tensor(&weights, name)?)));
+        let values = weights.names().map(value).collect::<Result<_, RuntimeError>>()?;
+        let int8 = Int8 { weights, values, packed: PrepackedWeights::new() };
+        *known = Some(int8.clone());
+        Ok(int8)
+    }
+
+    /// A place in the checkpoint's file: what ONNX wants of a weight that the session has.
+    fn anywhere(&self, shape: &[usize]) -> External {
+        let place = self.checkpoint.external(self.checkpoint.embedding());
+        External { length: shape.iter().product::<usize>() as u64, dtype: DType::I8, ..place }
     }
 
     /// The large weights on the model's device, which are copied there if no session reads them yet.

@@ -19,11 +19,14 @@ pub enum Precision {
     Tf32,
     /// 16-bit brain floats on a GPU; a CPU, where ONNX Runtime has none, computes in f32. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
     Bf16,
+    /// On a processor products of 8-bit integers, all else in f32: weights with a scale for each output, activations with
+    /// one for each row. Answers only; tuning computes in f32.
+    Int8,
 }
 
 /// A precision that no precision is named by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no precision is named {0:?}; name f32, tf32 or bf16")]
+#[error("no precision is named {0:?}; name f32, tf32, bf16 or int8")]
 pub struct UnknownPrecision(String);
 
 // === impl Precision ===
@@ -50,17 +53,22 @@ impl Precision {
     /// The same if a device computes in it.
     ///
     /// # Errors
-    /// If it is a processor, and this something else than f32.
+    /// If the device does not compute in it.
     pub fn on(self, device: Device) -> Result<Self, RuntimeError> {
-        match device {
-            Device::Cpu if self != Self::F32 => Err(RuntimeError::Precision { precision: self, device }),
-            _ => Ok(self),
+        match (self, device) {
+            (Self::F32, _) | (Self::Tf32 | Self::Bf16, Device::Cuda(_)) | (Self::Int8, Device::Cpu) => {
+                Ok(self)
+            }
+            (Self::Tf32 | Self::Bf16, Device::Cpu) | (Self::Int8, Device::Cuda(_)) => {
+                Err(RuntimeError::Precision { precision: self, device })
+            }
         }
     }
 
     /// How graphs for a device are made.
     pub(super) fn arithmetic(self, device: Device, config: &Config) -> Arithmetic {
         match (self, device) {
+            (Self::Int8, Device::Cpu) => Arithmetic { kernels: Kernels::Int8, floats: DType::F32 },
             (_, Device::Cpu) => Arithmetic::STANDARD,
             (Self::Bf16, Device::Cuda(_)) if config.d_kv.is_multiple_of(8) && config.d_kv <= WIDEST_HEAD => {
                 Arithmetic { kernels: Kernels::FusedAttention, floats: DType::Bf16 }
@@ -77,6 +85,7 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -85,7 +94,7 @@ impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
-        [Self::F32, Self::Tf32, Self::Bf16]
+        [Self::F32, Self::Tf32, Self::Bf16, Self::Int8]
             .into_iter()
             .find(|precision| precision.to_string() == name)
             .ok_or_else(|| UnknownPrecision(name.to_owned()))
@@ -98,12 +107,15 @@ mod tests {
 
     #[test]
     fn a_precision_reads_as_it_is_written() {
-        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::Int8] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
-        for name in ["", "F32", "fp32", "fp16", "int8"] {
+        for name in ["", "F32", "fp32", "fp16", "int4"] {
             let error = name.parse::<Precision>().unwrap_err().to_string();
-            assert!(error.contains(&format!("{name:?}")) && error.contains("f32, tf32 or bf16"), "{error}");
+            assert!(
+                error.contains(&format!("{name:?}")) && error.contains("f32, tf32, bf16 or int8"),
+                "{error}"
+            );
         }
     }
 
@@ -116,6 +128,11 @@ mod tests {
         for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
             assert_eq!(precision.on(gpu).unwrap(), precision);
         }
+        for precision in [Precision::F32, Precision::Int8] {
+            assert_eq!(precision.on(Device::Cpu).unwrap(), precision);
+        }
+        let error = Precision::Int8.on(gpu).unwrap_err().to_string();
+        assert!(error.contains("--precision int8") && error.contains("--device cpu"), "{error}");
         for precision in [Precision::Tf32, Precision::Bf16] {
             let error = precision.on(Device::Cpu).unwrap_err().to_string();
             assert!(

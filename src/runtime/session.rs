@@ -9,6 +9,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use super::replay::Replays;
 use super::resident::Resident;
 use super::{Device, RuntimeError, gpu};
+use crate::t5::Int8Weights;
 
 /// A tensor that goes into a run.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Session {
     replays: Option<Replays>,
     /// What the graph's weights lie in, if it is shared; freed after the graph.
     _weights: Option<Arc<Resident>>,
+    /// Integer weights that it reads in place.
+    _int8: Option<Arc<Int8Weights>>,
 }
 
 // === impl Input ===
@@ -111,8 +114,14 @@ impl Session {
             on_gpu: device != Device::Cpu,
             replays: if replay { Replays::on(device)? } else { None },
             _weights: weights,
+            _int8: None,
             inner,
         })
+    }
+
+    /// The same, which keeps the integer weights that it reads.
+    pub(super) fn keeping(self, int8: Option<Arc<Int8Weights>>) -> Self {
+        Self { _int8: int8, ..self }
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.

@@ -243,6 +243,20 @@ impl Checkpoint {
         decode(&self.slice(place)[row * bytes..(row + 1) * bytes], place.dtype)
     }
 
+    /// The matrices that whole rows of activations are multiplied by, with their shapes `[outputs, inputs]`: all but
+    /// embeddings, tables of positions, and the keys and values of cross attention, which are absorbed.
+    pub(super) fn products(&self) -> Vec<(String, [usize; 2])> {
+        let is_product = |name: &str| {
+            let absorbed = [".EncDecAttention.k.", ".EncDecAttention.v."];
+            name == self.head
+                || (name.contains(".block.")
+                    && !name.ends_with("relative_attention_bias.weight")
+                    && !absorbed.iter().any(|part| name.contains(part)))
+        };
+        let matrix = |(name, shape): (String, Vec<usize>)| Some((name, <[usize; 2]>::try_from(shape).ok()?));
+        self.weights().into_iter().filter(|(name, _)| is_product(name)).filter_map(matrix).collect()
+    }
+
     fn slice(&self, place: &Place) -> &[u8] {
         &self.files[place.file].bytes[place.offset..place.offset + place.length]
     }
@@ -428,7 +442,9 @@ fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
         DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         DType::Bf16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
         DType::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-        DType::I64 | DType::Bool => unreachable!("opening refuses tensors that are not floats"),
+        DType::I64 | DType::U8 | DType::I8 | DType::Bool => {
+            unreachable!("opening refuses tensors that are not floats")
+        }
     }
 }
 
@@ -437,7 +453,7 @@ fn encode(xs: &[f32], dtype: DType) -> Vec<u8> {
         DType::F32 => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
         DType::Bf16 => xs.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect(),
         DType::F16 => xs.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
-        DType::I64 | DType::Bool => panic!("weights are floats, not {dtype:?}"),
+        DType::I64 | DType::U8 | DType::I8 | DType::Bool => panic!("weights are floats, not {dtype:?}"),
     }
 }
 

@@ -6,6 +6,7 @@
 //! and a trie of label words are the same computation.
 
 use super::buckets::{Buckets, Direction};
+use super::rows::{Rows, Stream};
 use super::{Activation, Checkpoint, Config};
 use crate::graph::{Arithmetic, DType, Dim, Graph, Kernels, Value};
 
@@ -123,7 +124,7 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
 #[must_use]
 pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
-    let mut t5 = Forward::new(checkpoint, arithmetic);
+    let mut t5 = Forward::new(checkpoint, arithmetic.differentiable());
     let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
     let gradient = g.gradient(loss, source.prompt);
@@ -155,20 +156,12 @@ struct SourceText {
     prompt: Value,
 }
 
-/// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
-/// product; fused ones with the next norm, which reads both anyway.
-#[derive(Clone, Copy)]
-struct Stream {
-    x: Value,
-    added: Option<Value>,
-}
-
 /// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
 /// a 2-D product with a weight reads it in place.
-struct Forward<'a> {
-    graph: Graph,
+pub(super) struct Forward<'a> {
+    pub(super) graph: Graph,
     checkpoint: &'a Checkpoint,
-    config: &'a Config,
+    pub(super) config: &'a Config,
     buckets: Buckets,
 }
 
@@ -217,13 +210,13 @@ impl<'a> Forward<'a> {
         } else {
             (self.graph.add(position, hidden_keys), None)
         };
-        let mut stream = Stream { x: embedded, added: None };
+        let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             self.self_attention(&mut stream, LENGTH, bias, &at(0), None);
             self.feed_forward(&mut stream, &at(1));
         }
-        self.norm(&mut stream, "encoder.final_layer_norm.weight")
+        self.last_norm(stream, "encoder.final_layer_norm.weight")
     }
 
     /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
@@ -241,7 +234,7 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
-        let mut stream = Stream { x: self.graph.reshape(x, &flat), added: None };
+        let mut stream = Stream::new(self.graph.reshape(x, &flat));
         let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
@@ -250,7 +243,7 @@ impl<'a> Forward<'a> {
             self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
             self.feed_forward(&mut stream, &at(2));
         }
-        let x = self.norm(&mut stream, "decoder.final_layer_norm.weight");
+        let x = self.last_norm(stream, "decoder.final_layer_norm.weight");
         if !self.config.scale_decoder_outputs {
             return (x, present);
         }
@@ -305,10 +298,12 @@ impl<'a> Forward<'a> {
     }
 
     fn vocabulary_logits(&mut self, decoded: Value) -> Value {
-        let head = self.head();
-        let logits = self.graph.gemm(decoded, head, true, None);
+        let (v, d) = (self.config.vocab_size, self.config.d_model);
+        let rows = self.rows(decoded);
+        let logits = self.project(rows, self.checkpoint.head(), v, d);
+        let logits = self.floats(logits);
         let logits = self.graph.cast(logits, DType::F32);
-        self.graph.reshape(logits, &[BATCH, TARGET, self.config.vocab_size.into()])
+        self.graph.reshape(logits, &[BATCH, TARGET, v.into()])
     }
 
     fn head(&mut self) -> Value {
@@ -318,42 +313,20 @@ impl<'a> Forward<'a> {
 
     // --- layers ---
 
-    fn norm(&mut self, stream: &mut Stream, weight: &str) -> Value {
-        let scale = self.graph.weight(weight, &[self.config.d_model]);
-        let epsilon = self.config.layer_norm_epsilon;
-        let (x, y) = self.graph.add_rms_norm(stream.x, stream.added, scale, epsilon);
-        *stream = Stream { x, added: None };
-        y
-    }
-
-    /// Adds a projection, y weight', to the stream.
-    fn add_projected(&mut self, stream: &mut Stream, y: Value, weight: Value) {
-        if self.graph.kernels().are_fused() {
-            stream.added = Some(self.graph.gemm(y, weight, true, None));
-        } else {
-            stream.x = self.graph.gemm(y, weight, true, Some(stream.x));
-        }
-    }
-
     /// x + wo(f(norm(x))).
     fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
-        let g = &mut self.graph;
-        let mut weight = |name: &str| g.weight(&format!("{at}.DenseReluDense.{name}.weight"), &[f, d]);
+        let [wi, gate, wide, wo] =
+            ["wi", "wi_0", "wi_1", "wo"].map(|name| format!("{at}.DenseReluDense.{name}.weight"));
         let inner = match self.config.activation {
             Activation::Relu => {
-                let wi = weight("wi");
-                let wide = g.gemm(h, wi, true, None);
-                g.relu(wide)
+                let wide = self.project(h, &wi, f, d);
+                self.relu(wide)
             }
-            Activation::GatedGelu => {
-                let weights = ["wi_0", "wi_1"].map(weight);
-                g.gated_gelu(h, weights)
-            }
+            Activation::GatedGelu => self.gated_gelu(h, [&gate, &wide], f, d),
         };
-        let wo = g.weight(&format!("{at}.DenseReluDense.wo.weight"), &[d, f]);
-        self.add_projected(stream, inner, wo);
+        self.add_product(stream, inner, &wo, d, f);
     }
 
     /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
@@ -370,15 +343,17 @@ impl<'a> Forward<'a> {
     ) -> Option<[Value; 2]> {
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
-        if past.is_none() && self.graph.kernels() == Kernels::FusedAttention {
+        if let Rows::Floats(h) = h
+            && past.is_none()
+            && self.graph.kernels() == Kernels::FusedAttention
+        {
             let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
             let weights = [q, k, v].map(|name| self.graph.weight(&name, &[inner, d]));
             let g = &mut self.graph;
             let weight = g.join_weights(&weights);
             let qkv = g.gemm(h, weight, true, None);
             let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
-            let o = g.weight(&o, &[d, inner]);
-            self.add_projected(stream, mixed, o);
+            self.add_product(stream, Rows::Floats(mixed), &o, d, inner);
             return None;
         }
         let [q, k, v] = [q, k, v].map(|weight| self.heads(h, positions, &weight));
@@ -390,7 +365,7 @@ impl<'a> Forward<'a> {
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
-        self.merge(stream, mixed, positions, &o);
+        self.merge(stream, mixed, &o);
         Some([k, v])
     }
 
@@ -414,29 +389,21 @@ impl<'a> Forward<'a> {
         let mixed = g.matmul(p, false, hidden, false);
         let mixed = g.reshape(mixed, &unstack);
         let mixed = g.matmul(mixed, false, w_v, true);
-        self.merge(stream, mixed, TARGET, &format!("{at}.EncDecAttention.o.weight"));
+        self.merge(stream, mixed, &format!("{at}.EncDecAttention.o.weight"));
     }
 
-    /// Projects flat hidden states and splits them into heads, `[batch, heads, positions, d_kv]`.
-    fn heads(&mut self, h: Value, positions: Dim, weight: &str) -> Value {
+    /// Projects rows and splits them into heads, `[batch, heads, positions, d_kv]`.
+    fn heads(&mut self, h: Rows, positions: Dim, weight: &str) -> Value {
         let (heads, d_kv) = (self.config.num_heads, self.config.d_kv);
-        let g = &mut self.graph;
-        let w = g.weight(weight, &[heads * d_kv, self.config.d_model]);
-        let y = g.gemm(h, w, true, None);
-        let y = g.reshape(y, &[BATCH, positions, heads.into(), d_kv.into()]);
-        g.transpose(y, &[0, 2, 1, 3])
+        let y = self.project(h, weight, heads * d_kv, self.config.d_model);
+        self.split_heads(y, &[BATCH, heads.into(), positions, d_kv.into()])
     }
 
     /// Joins heads, and adds their projection to the stream.
-    fn merge(&mut self, stream: &mut Stream, mixed: Value, positions: Dim, weight: &str) {
+    fn merge(&mut self, stream: &mut Stream, mixed: Value, weight: &str) {
         let inner = self.config.num_heads * self.config.d_kv;
-        let g = &mut self.graph;
-        let flat = g.shape(stream.x)[0];
-        debug_assert!(matches!((flat, positions), (Dim::Product(_, a), Dim::Named(b)) if a == b));
-        let y = g.transpose(mixed, &[0, 2, 1, 3]);
-        let y = g.reshape(y, &[flat, inner.into()]);
-        let w = g.weight(weight, &[self.config.d_model, inner]);
-        self.add_projected(stream, y, w);
+        let rows = self.merge_heads(mixed, *stream);
+        self.add_product(stream, rows, weight, self.config.d_model, inner);
     }
 
     // --- biases ---

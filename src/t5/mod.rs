@@ -8,9 +8,12 @@ mod buckets;
 mod checkpoint;
 mod config;
 pub mod graphs;
+mod int8;
 pub mod joining;
 pub mod picking;
+mod rows;
 
 pub use buckets::{Buckets, Direction};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{Activation, Config, ConfigError};
+pub use int8::{Int8Weights, Kept};

@@ -1,13 +1,24 @@
 use xprompt::engine::{Answers, ReadyTask, Scorer, Source};
 use xprompt::prompt::{Limits, PromptFile};
+use xprompt::runtime::Model;
 
+use crate::int8::of_copy;
 use crate::prompts::lab;
 use crate::support::root;
 
 #[test]
 fn the_bundled_prompts_repeat_their_golden_examples_on_the_bundled_model() {
+    repeat_golden_examples(&lab().model, 1e-3);
+}
+
+#[test]
+fn the_bundled_prompts_repeat_their_golden_examples_nearly_in_int8() {
+    repeat_golden_examples(&of_copy(&root().join("models/t5-nano")), 0.1);
+}
+
+fn repeat_golden_examples(model: &Model, tolerance: f32) {
     let lab = lab();
-    let mut scorer = Scorer::new(&lab.model).unwrap();
+    let mut scorer = Scorer::new(model).unwrap();
     for (name, made_by) in [("tweet-sentiment", "tweets"), ("bbc-topics", "bbc")] {
         let recipe = root().join(format!("trainer/experiments/{made_by}.toml"));
         assert!(recipe.exists(), "{name} says how it was made");
@@ -22,7 +33,7 @@ fn the_bundled_prompts_repeat_their_golden_examples_on_the_bundled_model() {
             let (text, _) = task.encode(&golden.input, &lab.tokenizer, true).unwrap();
             let scores = scorer.score(&[(Source { prompt: task.rows(), text: &text }, trie)]).unwrap();
             for (got, want) in scores[0].iter().zip(&golden.scores) {
-                assert!((got - want).abs() < 1e-3, "{name}: {got} against {want}");
+                assert!((got - want).abs() < tolerance, "{name}: {got} against {want}");
             }
         }
     }

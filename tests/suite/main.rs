@@ -11,6 +11,8 @@ mod decoding_reference;
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+/// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
+mod int8;
 /// Texts that join others under way, against the same texts alone.
 mod joined_generations;
 /// Prompts that clients upload, roll back, share out, pin and remove.

@@ -54,6 +54,10 @@ impl Tensors {
         self.0[name].1.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     }
 
+    pub fn i8s(&self, name: &str) -> Vec<i8> {
+        self.0[name].1.iter().map(|&byte| byte.cast_signed()).collect()
+    }
+
     pub fn i64s(&self, name: &str) -> Vec<i64> {
         self.0[name].1.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
     }

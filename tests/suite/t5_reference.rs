@@ -10,22 +10,22 @@ const TOLERANCE: f64 = 1e-4;
 /// What bf16's eight bits of mantissa leave of it in models as small as these.
 const BF16_TOLERANCE: f64 = 0.25;
 
-const D: usize = 32;
-const VOCABULARY: usize = 96;
+pub(crate) const D: usize = 32;
+pub(crate) const VOCABULARY: usize = 96;
 
 /// The reference examples as one padded batch of mixed lengths.
-struct Batch {
-    rows: usize,
-    length: usize,
-    lengths: Vec<usize>,
+pub(crate) struct Batch {
+    pub(crate) rows: usize,
+    pub(crate) length: usize,
+    pub(crate) lengths: Vec<usize>,
     ids: Vec<i64>,
-    mask: Vec<f32>,
+    pub(crate) mask: Vec<f32>,
     prompt_lengths: Vec<usize>,
     prompts: Vec<f32>,
 }
 
 impl Batch {
-    fn read(expected: &Tensors) -> Self {
+    pub(crate) fn read(expected: &Tensors) -> Self {
         let usizes = |name: &str| -> Vec<usize> {
             expected.i64s(name).into_iter().map(|x| usize::try_from(x).unwrap()).collect()
         };
@@ -49,7 +49,7 @@ impl Batch {
         Self { rows, length, lengths, ids, mask, prompt_lengths, prompts: expected.f32s("prompts") }
     }
 
-    fn inputs<'a>(&'a self, shapes: &'a Shapes) -> Vec<(&'static str, Input<'a>)> {
+    pub(crate) fn inputs<'a>(&'a self, shapes: &'a Shapes) -> Vec<(&'static str, Input<'a>)> {
         vec![
             (graphs::IDS, Input::i64(shapes.source, &self.ids)),
             (graphs::MASK, Input::f32(shapes.source, &self.mask)),
@@ -62,18 +62,18 @@ impl Batch {
         (0..*self.prompt_lengths.iter().max().unwrap() as i64).collect()
     }
 
-    fn shapes(&self) -> Shapes {
+    pub(crate) fn shapes(&self) -> Shapes {
         Shapes { source: [self.rows, self.length], prompts: [self.prompts.len() / D, D] }
     }
 }
 
-struct Shapes {
+pub(crate) struct Shapes {
     source: [usize; 2],
     prompts: [usize; 2],
 }
 
 /// Bucket indices of a chain of `target` decoder positions, each of which sees those before it.
-fn chain(model: &Model, rows: usize, target: usize) -> Vec<i64> {
+pub(crate) fn chain(model: &Model, rows: usize, target: usize) -> Vec<i64> {
     let buckets = Buckets::new(model.config());
     let one = (0..target).flat_map(|query| {
         (0..target).map(move |key| {

@@ -1,6 +1,7 @@
 //! What the operators compute, in plain loops over f32.
 //!
-//! Graphs for a CPU are made of standard operators, which are faster there; a graph of fused ones runs all the same.
+//! Graphs of floats for a CPU are made of standard operators, which are faster there; a graph of fused ones runs all the
+//! same. Int8 graphs use the softmax.
 
 mod attention;
 
@@ -9,7 +10,9 @@ use std::f32::consts::FRAC_2_SQRT_PI;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
+use super::int8::{by_rows, input, output, sizes_of};
 use super::operator::{inputs, outputs};
+use super::rows;
 use crate::graph::Fused;
 
 /// A fused operator on a CPU.
@@ -52,6 +55,9 @@ impl Operator for CpuOperator {
 
 impl Kernel for CpuKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        if self.0 == Fused::BiasedSoftmax {
+            return biased_softmax(context);
+        }
         let mut tensors = Vec::new();
         for index in 0..context.num_inputs()? {
             if let Some(value) = context.input(index)? {
@@ -72,9 +78,6 @@ impl Kernel for CpuKernel {
             (Fused::RmsNormGrad, [x, scale, inverse, dy, before @ ..]) => {
                 let before = before.first().map(|before| before.x.as_slice());
                 vec![x.like(rms_norm_grad(&x.x, &scale.x, &inverse.x, &dy.x, before))]
-            }
-            (Fused::BiasedSoftmax, [scores, position, hidden @ ..]) => {
-                vec![scores.like(biased_softmax(scores, &position.x, hidden.first().map(|h| h.x.as_slice())))]
             }
             (Fused::SoftmaxGrad, [p, dy]) => vec![p.like(softmax_grad(&p.x, &dy.x, p.width()))],
             (Fused::Attention, [qkv, position, hidden @ ..]) => {
@@ -171,22 +174,24 @@ fn rms_norm_grad(x: &[f32], scale: &[f32], inverse: &[f32], dy: &[f32], before: 
     }
 }
 
-fn biased_softmax(scores: &Tensor, position: &[f32], hidden: Option<&[f32]>) -> Vec<f32> {
-    let width = scores.width();
-    let batch = scores.shape.first().map_or(1, |&size| size.unsigned_abs() as usize).max(1);
-    let per_example = scores.x.len() / batch;
-    let p = scores.x.chunks(per_example.max(1)).enumerate().flat_map(|(example, scores)| {
-        let own = if position.len() == batch * per_example { example * per_example } else { 0 };
-        let hidden = hidden.map(|hidden| &hidden[example * width..][..width]);
-        let rows = scores.chunks(width).zip(position[own..].chunks(width));
-        rows.flat_map(move |(scores, position)| {
-            let z = |i: usize| scores[i] + position[i] + hidden.map_or(0.0, |hidden| hidden[i]);
-            let highest = (0..width).map(z).fold(f32::NEG_INFINITY, f32::max);
-            let total: f32 = (0..width).map(|i| (z(i) - highest).exp()).sum();
-            (0..width).map(|i| (z(i) - highest).exp() / total).collect::<Vec<_>>()
-        })
-    });
-    p.collect()
+/// The sums of scores, positions and hidden keys are not written down: a pass over the scores, on all threads.
+fn biased_softmax(context: &ComputeContext) -> ort::Result<()> {
+    let [scores, position] = [input(context, 0)?, input(context, 1)?];
+    let hidden = if context.num_inputs()? > 2 { context.input(2)? } else { None };
+    let (shape, scores) = scores.try_extract_tensor::<f32>()?;
+    let position = position.try_extract_tensor::<f32>()?.1;
+    let hidden = match &hidden {
+        Some(hidden) => hidden.try_extract_tensor::<f32>()?.1,
+        None => &[],
+    };
+    let [batch, heads, queries, keys] = sizes_of(shape)?;
+    let mut p = output(context, 0, &[batch, heads, queries, keys])?;
+    by_rows(context, keys, p.try_extract_tensor_mut::<f32>()?.1, |row, p| {
+        // positions that all examples share start again with each
+        let own = row * keys % position.len();
+        let hidden = if hidden.is_empty() { &[] } else { &hidden[row / (heads * queries) * keys..][..keys] };
+        rows::softmax(&scores[row * keys..][..keys], &position[own..][..keys], hidden, p);
+    })
 }
 
 fn softmax_grad(p: &[f32], dy: &[f32], width: usize) -> Vec<f32> {

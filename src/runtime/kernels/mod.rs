@@ -1,18 +1,22 @@
-//! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU.
+//! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU. Those of [`Int8`]
+//! are for a CPU.
 //!
 //! `kernels.cu` is compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the driver compiles it for
 //! its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
 
 mod cpu;
+mod int8;
 mod launch;
 mod operator;
+mod rows;
 
 use ort::operator::OperatorDomain;
 use ort::value::TensorElementType;
 
 use super::Device;
-use crate::graph::{FUSED_DOMAIN, Fused};
+use crate::graph::{FUSED_DOMAIN, Fused, Int8};
 use cpu::CpuOperator;
+use int8::Int8Operator;
 use operator::CudaOperator;
 
 /// The operators with their kernels for a device.
@@ -25,6 +29,11 @@ pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
                 .add(CudaOperator::new(fused, TensorElementType::Float32))?
                 .add(CudaOperator::new(fused, TensorElementType::Bfloat16))?,
         };
+    }
+    if device == Device::Cpu {
+        for int8 in Int8::ALL {
+            domain = domain.add(Int8Operator(int8))?;
+        }
     }
     Ok(domain)
 }

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""The server against a minimal FastAPI + PEFT server: mixed tasks, closed and open loops, on the same machine.
+
+    make bench-cpu-http
+    .cache/bench-cpu/venv/bin/python bench/cpu/servers.py --models t5-nano --seconds 5 --connections 1,8
+
+The servers run one at a time, in turn for --rounds rounds. For each: requests a second and latencies with a number of
+connections that post all the time, then latencies at 70 % of the most requests a second that it had, at random times.
+Adds JSON lines to --out as run.py does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import models
+import run
+
+PORT = 8091
+ADDRESS = f"127.0.0.1:{PORT}"
+UTILISATION = 0.7
+SERVERS = ("fastapi-peft-f32", "xprompt-int8", "fastapi-peft-bf16", "xprompt-f32")
+
+
+def main() -> int:
+    args = parse()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    client = run.build(args.profile)
+    build = ["cargo", "build", "--locked", "--bin", "xprompt-server", "--profile", args.profile]
+    subprocess.run(build, cwd=models.ROOT, check=True)
+    server = models.ROOT / "target" / ("debug" if args.profile == "dev" else args.profile) / "xprompt-server"
+    for name in args.models:
+        model = run.prepare(name, args.cache, [])
+        prompts = args.cache / f"prompts-{name}"
+        subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", str(args.tasks)], check=True)
+        adapters = make_adapters(model, args.cache / f"adapters-{name}", args.tasks)
+        requests = args.cache / f"requests-{name}.jsonl"
+        requests.write_text("".join(request_lines(model, args.tasks)))
+        for round in range(args.rounds):
+            for by in args.servers:
+                command, environment = start_command(args, by, server, model, prompts, adapters)
+                measure(args, client, {"model": name, "by": by, "round": round}, command, environment, requests)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help="base, t5-nano, tiny")
+    parser.add_argument("--servers", type=names, default=[*SERVERS], help=", ".join(SERVERS))
+    parser.add_argument("--tasks", type=int, default=10, help="prompts in the mix (default: 10)")
+    parser.add_argument("--connections", type=lambda text: [int(n) for n in names(text)], default=[1, 8, 32])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=cores)
+    parser.add_argument("--profile", default="release")
+    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
+    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
+    args = parser.parse_args()
+    args.out = args.out or args.cache / "results.jsonl"
+    if unknown := [name for name in args.servers if name not in SERVERS]:
+        parser.error(f"--servers: unknown {', '.join(unknown)}; choose from {', '.join(SERVERS)}")
+    return args
+
+
+def make_adapters(model: Path, folder: Path, tasks: int) -> Path:
+    """Prompts as PEFT has them, under the names of ours."""
+    if len(list(folder.glob("task-*/adapter_model.safetensors"))) == tasks:
+        return folder
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+    from transformers import T5ForConditionalGeneration
+
+    t5 = T5ForConditionalGeneration.from_pretrained(model)
+    config = PromptTuningConfig(task_type=TaskType.SEQ_2_SEQ_LM, num_virtual_tokens=models.PROMPT)
+    peft = get_peft_model(t5, config, adapter_name="task-0")
+    for task in range(1, tasks):
+        peft.add_adapter(f"task-{task}", config)
+    for task in range(tasks):
+        name = f"task-{task}"
+        peft.set_adapter(name)
+        peft.save_pretrained(folder / "unsorted", selected_adapters=[name])
+        (folder / "unsorted" / name).rename(folder / name)
+    shutil.rmtree(folder / "unsorted")
+    return folder
+
+
+def request_lines(model: Path, tasks: int) -> list[str]:
+    """Texts of ordinary word pieces, in the mix of lengths, to the tasks in turn."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(model / "tokenizer.json"))
+    texts = models.workload(model, 96)["texts"]["mixed"]
+    random.Random(3).shuffle(texts)
+    lines = []
+    for i, ids in enumerate(texts):
+        body = {"input": tokenizer.decode(ids[:380])}
+        lines.append(json.dumps({"task": f"task-{i % tasks}", "body": body}) + "\n")
+    return lines
+
+
+def start_command(args, by: str, server: Path, model: Path, prompts: Path, adapters: Path) -> tuple[list, dict]:
+    if by.startswith("xprompt"):
+        command = [server, "--model", model, "--prompts", prompts, "--listen", ADDRESS, "--device", "cpu"]
+        command += ["--threads", str(args.threads), "--precision", by.removeprefix("xprompt-"), "--log-level", "warn"]
+        return command, {}
+    dtype = {"f32": "float32", "bf16": "bfloat16"}[by.rsplit("-", 1)[1]]
+    environment = {"MODEL": str(model), "PROMPTS": str(adapters), "THREADS": str(args.threads), "DTYPE": dtype}
+    environment |= {"OMP_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false"}
+    folder = str(Path(__file__).resolve().parent)
+    return [
+        sys.executable, "-m", "uvicorn", "peft_server:app", "--app-dir", folder, "--port", str(PORT),
+        "--log-level", "warning", "--no-access-log",
+    ], environment  # fmt: skip
+
+
+def measure(args, client: Path, about: dict, command: list, environment: dict, requests: Path) -> None:
+    log = args.cache / f"http-{about['by']}.log"
+    with open(log, "w") as errors:
+        process = subprocess.Popen(command, env=os.environ | environment, stdout=errors, stderr=errors)
+    try:
+        await_ready(process, about["by"], log)
+        load = [client, "load", "--url", f"http://{ADDRESS}/tasks/{{task}}/predict", "--requests", requests]
+        seconds = ["--seconds", str(args.seconds)]
+        answer(load + ["--connections", "4", "--seconds", str(min(args.seconds, 5))])  # warm up
+        most = 0.0
+        for connections in args.connections:
+            line = answer(load + seconds + ["--connections", str(connections)])
+            most = max(most, line["per_s"])
+            report(args, about | {"load": f"{connections} connections", "peak_mib": peak_mib(process.pid)} | line)
+        line = answer(load + seconds + ["--rate", str(UTILISATION * most)])
+        report(args, about | {"load": f"{UTILISATION:.0%} of the most", "rate": UTILISATION * most} | line)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def await_ready(process: subprocess.Popen, by: str, log: Path) -> None:
+    path = "/health/ready" if by.startswith("xprompt") else "/health"
+    for _ in range(1200):
+        if process.poll() is not None:
+            raise RuntimeError(f"{by} ended: {log.read_text().strip().splitlines()[-1:]} (see {log})")
+        try:
+            urllib.request.urlopen(f"http://{ADDRESS}{path}", timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.25)
+    raise RuntimeError(f"{by} is not ready after minutes (see {log})")
+
+
+def answer(command: list) -> dict:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def peak_mib(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None)
+
+
+def report(args, line: dict) -> None:
+    line = {"bench": "cpu-http", "threads": args.threads, "tasks": args.tasks} | line
+    text = json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()})
+    print(text, flush=True)
+    with open(args.out, "a", encoding="utf-8") as out:
+        out.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

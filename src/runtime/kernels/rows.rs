@@ -1,0 +1,252 @@
+//! Arithmetic of rows, in loops that the compiler turns into the processor's widest vectors.
+
+use std::f32::consts::{FRAC_2_SQRT_PI, LOG2_E, SQRT_2};
+
+/// Added to a float of less than 2^22 it leaves the nearest integer (ties to even) in the lower bits.
+const ROUND: f32 = 12_582_912.0;
+/// The integer that stands for zero.
+const ZERO: u32 = 128;
+/// The largest magnitude of an integer.
+const LARGEST: f32 = 127.0;
+/// Sums are taken side by side in as many lanes, which do not depend on the processor.
+const LANES: usize = 16;
+
+const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
+const GELU_CUBIC: f32 = 0.044_715;
+
+/// Compiles a function for wide vectors too, and picks what the processor has. Its sums are the same everywhere: nothing
+/// is reordered, and no product and sum is fused.
+macro_rules! vectorized {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => { $(
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn plain($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+                fn with_avx512($($arg: $type),*) $(-> $result)? {
+                    plain($($arg),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn with_avx2($($arg: $type),*) $(-> $result)? {
+                    plain($($arg),*)
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                {
+                    // SAFETY: the processor was just asked.
+                    #[expect(unsafe_code)]
+                    return unsafe { with_avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor was just asked.
+                    #[expect(unsafe_code)]
+                    return unsafe { with_avx2($($arg),*) };
+                }
+            }
+            plain($($arg),*)
+        }
+    )* };
+}
+
+vectorized! {
+    /// Integers of a row; returns their scale.
+    fn quantize(x: &[f32], integers: &mut [u8]) -> f32 {
+        integers_of(x, integers)
+    }
+
+    /// Integers of x / sqrt(mean(x^2) + epsilon) * weight; returns their scale. The scaled row is left in `scaled`.
+    fn norm_quantize(x: &[f32], weight: &[f32], epsilon: f32, scaled: &mut [f32], integers: &mut [u8]) -> f32 {
+        let mut lanes = [0.0; LANES];
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                lanes[lane] += block[lane] * block[lane];
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
+            *lane += x * x;
+        }
+        let squares: f32 = lanes.iter().sum();
+        let inverse = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+        for ((scaled, x), weight) in scaled.iter_mut().zip(x).zip(weight) {
+            *scaled = x * inverse * weight;
+        }
+        integers_of(scaled, integers)
+    }
+
+    /// x + y * scale.
+    fn add_scaled(x: &[f32], y: &[f32], scale: f32, sum: &mut [f32]) {
+        for ((sum, x), y) in sum.iter_mut().zip(x).zip(y) {
+            *sum = x + y * scale;
+        }
+    }
+
+    /// x * scale.
+    fn scale(x: &[f32], scale: f32, scaled: &mut [f32]) {
+        for (scaled, x) in scaled.iter_mut().zip(x) {
+            *scaled = x * scale;
+        }
+    }
+
+    /// Integers of gelu(gate * scale) * wide * scale; returns their scale. `product` is overwritten.
+    fn gated_gelu_quantize(gate: &[f32], wide: &[f32], scale: f32, product: &mut [f32], integers: &mut [u8]) -> f32 {
+        for ((product, gate), wide) in product.iter_mut().zip(gate).zip(wide) {
+            let x = gate * scale;
+            *product = gelu(x) * wide;
+        }
+        integers_of(product, integers) * scale
+    }
+
+    /// Integers of max(wide, 0) * scale; returns their scale. `positive` is overwritten.
+    fn relu_quantize(wide: &[f32], scale: f32, positive: &mut [f32], integers: &mut [u8]) -> f32 {
+        for (positive, &wide) in positive.iter_mut().zip(wide) {
+            *positive = if wide > 0.0 { wide } else { 0.0 };
+        }
+        integers_of(positive, integers) * scale
+    }
+
+    /// Softmax of scores + position + hidden, where `hidden` may be empty.
+    fn softmax(scores: &[f32], position: &[f32], hidden: &[f32], p: &mut [f32]) {
+        for ((p, score), position) in p.iter_mut().zip(scores).zip(position) {
+            *p = score + position;
+        }
+        for (p, hidden) in p.iter_mut().zip(hidden) {
+            *p += hidden;
+        }
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let (blocks, rest) = p.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
+            }
+        }
+        let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut lanes = [0.0; LANES];
+        let (blocks, rest) = p.as_chunks_mut::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                block[lane] = exp(block[lane] - highest);
+                lanes[lane] += block[lane];
+            }
+        }
+        for (lane, p) in lanes.iter_mut().zip(rest) {
+            *p = exp(*p - highest);
+            *lane += *p;
+        }
+        let inverse = 1.0 / lanes.iter().sum::<f32>();
+        for p in p {
+            *p *= inverse;
+        }
+    }
+}
+
+#[inline(always)]
+fn integers_of(x: &[f32], integers: &mut [u8]) -> f32 {
+    // the bits of positive floats are in the order of the floats
+    let largest = x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits()));
+    let largest = f32::from_bits(largest);
+    if largest == 0.0 {
+        integers.fill(ZERO as u8);
+        return 1.0;
+    }
+    let inverse = LARGEST / largest;
+    for (integer, x) in integers.iter_mut().zip(x) {
+        let rounded = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits());
+        *integer = rounded.wrapping_add(ZERO) as u8;
+    }
+    largest / LARGEST
+}
+
+/// x times the logistic function of its cubic: the tanh form of GELU.
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    x / (1.0 + exp(-GELU_SLOPE * x * (1.0 + GELU_CUBIC * x * x)))
+}
+
+/// e^x to two units in the last place, after Cephes; 0 and infinity are not reached.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // ln 2 in two parts, of which the first has few digits
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    const TERMS: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let shifted = x * LOG2_E + ROUND;
+    let whole = shifted - ROUND;
+    let f = x - whole * LN_2_HIGH - whole * LN_2_LOW;
+    let mut y = TERMS[0];
+    for term in &TERMS[1..] {
+        y = y * f + term;
+    }
+    let y = y * f * f + f + 1.0;
+    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    y * f32::from_bits(power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of all sizes, some of them at the edges.
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 37 + 11) % 101) as f32 / 7.0 - 7.0).collect()
+    }
+
+    #[test]
+    fn exponentials_are_those_of_the_standard_library() {
+        for x in (-8700..=8800).map(|x| x as f32 / 100.0) {
+            let apart = f64::from(exp(x)) / f64::from(x).exp() - 1.0;
+            assert!(apart.abs() < 3e-7, "exp({x}) is {apart:e} away");
+        }
+    }
+
+    #[test]
+    fn every_integer_is_the_nearest_one_and_the_largest_magnitude_is_127() {
+        for count in [1, 15, 16, 17, 100] {
+            let x = numbers(count);
+            let mut integers = vec![0; count];
+            let scale = quantize(&x, &mut integers);
+            assert!(integers.iter().any(|&integer| integer == 255 || integer == 1), "{integers:?}");
+            for (x, &integer) in x.iter().zip(&integers) {
+                let back = scale * (f32::from(integer) - 128.0);
+                assert!((x - back).abs() <= 0.501 * scale, "{x} became {back}");
+            }
+        }
+        let mut integers = [0; 3];
+        assert_eq!(quantize(&[0.0; 3], &mut integers), 1.0);
+        assert_eq!(integers, [128; 3]);
+    }
+
+    #[test]
+    fn a_softmax_adds_up_to_one_and_hides_what_is_hidden() {
+        for count in [1, 5, 16, 33] {
+            let x = numbers(count + 2);
+            let hidden: Vec<f32> = (0..count).map(|i| if i % 3 == 1 { -1e9 } else { 0.0 }).collect();
+            let mut p = vec![0.0; count];
+            softmax(&x[..count], &x[2..], &hidden, &mut p);
+            let z = |i: usize| f64::from(x[i] + x[i + 2]).exp() * f64::from(u8::from(i % 3 != 1));
+            let total: f64 = (0..count).map(z).sum();
+            for (i, &p) in p.iter().enumerate() {
+                assert!((f64::from(p) - z(i) / total).abs() < 1e-6, "{i} of {count}");
+            }
+            softmax(&x[..count], &x[2..], &[], &mut p);
+            assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn a_gelu_is_the_tanh_form() {
+        for x in (-120..=120).map(|x| x as f32 / 10.0) {
+            let wide = f64::from(x);
+            let tanh = ((2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044_715 * wide.powi(3))).tanh();
+            let want = 0.5 * wide * (1.0 + tanh);
+            assert!((f64::from(gelu(x)) - want).abs() < 1e-6 * (1.0 + want.abs()), "gelu({x})");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! A checkpoint's matrices as 8-bit integers, made once and kept in a file.
+//!
+//! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored transposed, `[inputs, outputs]`, with
+//! a scale for each output: the largest magnitude among its weights is 127. Norms, embeddings and the absorbed keys and
+//! values of cross attention stay as they are.
+//!
+//! The file carries the checkpoint's fingerprint and a hash of itself. One that is damaged, unfinished or of another
+//! checkpoint is made anew; it is written beside and renamed. Where no folder can be written to, the integers are in
+//! memory only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, MmapMut};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::Checkpoint;
+use crate::graph::{DType, int8_name, int8_scale_name};
+
+/// Changes when the same checkpoint gives other integers.
+const RECIPE: &str = "1";
+/// The largest magnitude of an integer weight.
+const LARGEST: f32 = 127.0;
+/// Side of the blocks in which matrices are transposed.
+const BLOCK: usize = 64;
+
+/// The integers, mapped or in memory.
+#[derive(Debug)]
+pub struct Int8Weights {
+    bytes: Mmap,
+    places: HashMap<String, Place>,
+    kept: Kept,
+}
+
+/// Where integers came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The file had them.
+    Read(PathBuf),
+    /// They were made and are in the file now.
+    Written(PathBuf),
+    /// They were made, and no folder could be written to.
+    InMemory,
+}
+
+/// A tensor of the file.
+#[derive(Clone, Debug)]
+struct Place {
+    range: Range<usize>,
+    dtype: DType,
+    shape: Vec<usize>,
+}
+
+// === impl Kept ===
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path) => write!(f, "read from {}", path.display()),
+            Self::Written(path) => write!(f, "made and kept in {}", path.display()),
+            Self::InMemory => f.write_str("made in memory: no folder could be written to"),
+        }
+    }
+}
+
+// === impl Int8Weights ===
+
+impl Int8Weights {
+    /// The integers of a checkpoint: from the first of `files` that has them whole, else made anew and left in the first
+    /// that can be written.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn open(checkpoint: &Checkpoint, files: &[PathBuf]) -> io::Result<Self> {
+        let layout = Layout::of(checkpoint);
+        for path in files {
+            if let Some(bytes) = layout.read(path) {
+                return Ok(Self { bytes, places: layout.places(), kept: Kept::Read(path.clone()) });
+            }
+        }
+        for path in files {
+            match layout.write_file(checkpoint, path) {
+                Ok(bytes) => {
+                    return Ok(Self { bytes, places: layout.places(), kept: Kept::Written(path.clone()) });
+                }
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "int8 weights cannot be kept here");
+                }
+            }
+        }
+        let mut bytes = MmapMut::map_anon(layout.length())?;
+        layout.write(checkpoint, &mut io::Cursor::new(&mut bytes[..]))?;
+        Ok(Self { bytes: bytes.make_read_only()?, places: layout.places(), kept: Kept::InMemory })
+    }
+
+    /// Where the integers of a checkpoint are kept: beside it, or in the user's folder of caches.
+    #[must_use]
+    pub fn files(checkpoint: &Checkpoint) -> Vec<PathBuf> {
+        let beside = checkpoint.folder().join(".xprompt").join("int8.safetensors");
+        let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
+        let file = format!("int8-{}.safetensors", checkpoint.fingerprint());
+        std::iter::once(beside).chain(caches.map(|caches| caches.join("xprompt").join(file))).collect()
+    }
+
+    /// Where they came from.
+    #[must_use]
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// The names of the tensors in graphs.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Bytes, element type and shape of a tensor.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> (&[u8], DType, &[usize]) {
+        let place = &self.places[name];
+        (&self.bytes[place.range.clone()], place.dtype, &place.shape)
+    }
+}
+
+/// What a whole file looks like.
+struct Layout {
+    /// Names and shapes `[outputs, inputs]` in the checkpoint.
+    matrices: Vec<(String, [usize; 2])>,
+    /// Without the hash, which is as long as `HASH`.
+    header: String,
+    /// Where the hash goes.
+    hash_at: usize,
+    fingerprint: String,
+}
+
+const HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+// === impl Layout ===
+
+impl Layout {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        let matrices = checkpoint.products();
+        let fingerprint = checkpoint.fingerprint().to_owned();
+        let mut header = serde_json::Map::new();
+        header.insert(
+            "__metadata__".into(),
+            json!({"xprompt_int8": RECIPE, "fingerprint": fingerprint, "sha256": HASH}),
+        );
+        for (name, place) in places(&matrices) {
+            let Range { start, end } = place.range;
+            let dtype = if place.dtype == DType::I8 { "I8" } else { "F32" };
+            header.insert(name, json!({"dtype": dtype, "shape": place.shape, "data_offsets": [start, end]}));
+        }
+        let mut header = Value::Object(header).to_string();
+        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(64) - header.len()));
+        let hash_at = header.find(HASH).expect("invariant: the metadata hold the place of the hash") + 8;
+        Self { matrices, header, hash_at, fingerprint }
+    }
+
+    fn data_at(&self) -> usize {
+        8 + self.header.len()
+    }
+
+    fn length(&self) -> usize {
+        let data = places(&self.matrices).map(|(_, place)| place.range.end).max().unwrap_or(0);
+        self.data_at() + data
+    }
+
+    fn places(&self) -> HashMap<String, Place> {
+        let at = self.data_at();
+        let shift = |(name, place): (String, Place)| {
+            (name, Place { range: place.range.start + at..place.range.end + at, ..place })
+        };
+        places(&self.matrices).map(shift).collect()
+    }
+
+    /// The file, if it is whole and of this checkpoint.
+    fn read(&self, path: &Path) -> Option<Mmap> {
+        let bytes = map(&File::open(path).ok()?).ok()?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
+        let metadata = header.metadata().as_ref()?;
+        let known = [("xprompt_int8", RECIPE), ("fingerprint", &self.fingerprint)];
+        let is_this = known.iter().all(|(key, value)| metadata.get(*key).is_some_and(|own| own == value));
+        if !is_this || bytes.len() != self.length() {
+            return None;
+        }
+        // the same code wrote it: all but the hash is known, byte by byte
+        let mut header = bytes[..self.data_at()].to_vec();
+        let stored = header[self.hash_at..self.hash_at + HASH.len()].to_vec();
+        header[self.hash_at..self.hash_at + HASH.len()].copy_from_slice(HASH.as_bytes());
+        let whole = header == self.head()
+            && stored == hexadecimal(Sha256::digest(&bytes[self.data_at()..]).as_slice());
+        whole.then_some(bytes)
+    }
+
+    /// The file's bytes before the data, with the empty hash.
+    fn head(&self) -> Vec<u8> {
+        let length = (self.header.len() as u64).to_le_bytes();
+        length.into_iter().chain(self.header.bytes()).collect()
+    }
+
+    fn write_file(&self, checkpoint: &Checkpoint, path: &Path) -> io::Result<Mmap> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // what is made from a model may be read by whom the model may be read
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut file = builder.tempfile_in(folder)?;
+        self.write(checkpoint, &mut io::BufWriter::new(file.as_file_mut()))?;
+        file.as_file().sync_all()?;
+        let bytes = map(file.as_file())?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(bytes)
+    }
+
+    fn write(&self, checkpoint: &Checkpoint, out: &mut (impl Write + Seek)) -> io::Result<()> {
+        out.write_all(&self.head())?;
+        let mut hash = Sha256::new();
+        let mut put = |bytes: &[u8], out: &mut dyn Write| {
+            hash.update(bytes);
+            out.write_all(bytes)
+        };
+        for (name, [_, inputs]) in &self.matrices {
+            let scales = scales(&checkpoint.f32s(name), *inputs);
+            put(&scales.iter().flat_map(|scale| scale.to_le_bytes()).collect::<Vec<u8>>(), out)?;
+        }
+        for (name, [outputs, inputs]) in &self.matrices {
+            let weight = checkpoint.f32s(name);
+            put(&integers(&weight, &scales(&weight, *inputs), *outputs), out)?;
+        }
+        let hash = hexadecimal(hash.finalize().as_slice());
+        out.seek(SeekFrom::Start(self.hash_at as u64))?;
+        out.write_all(&hash)?;
+        out.flush()
+    }
+}
+
+/// Scales first, which are aligned so, then the integers.
+fn places(matrices: &[(String, [usize; 2])]) -> impl Iterator<Item = (String, Place)> {
+    let mut at = 0;
+    let mut place = move |length: usize, dtype, shape: Vec<usize>| {
+        at += length;
+        Place { range: at - length..at, dtype, shape }
+    };
+    let mut all = BTreeMap::new();
+    for (name, [outputs, _]) in matrices {
+        all.insert(int8_scale_name(name), place(4 * outputs, DType::F32, vec![*outputs]));
+    }
+    for (name, [outputs, inputs]) in matrices {
+        all.insert(int8_name(name), place(outputs * inputs, DType::I8, vec![*inputs, *outputs]));
+    }
+    all.into_iter()
+}
+
+/// The scale of each output of a weight `[outputs, inputs]`; 1 where all its weights are zero.
+fn scales(weight: &[f32], inputs: usize) -> Vec<f32> {
+    let scale = |row: &[f32]| {
+        let largest = row.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+        if largest > 0.0 { largest / LARGEST } else { 1.0 }
+    };
+    weight.chunks(inputs).map(scale).collect()
+}
+
+/// The weight `[outputs, inputs]` over the scales of its outputs, rounded to even, as `[inputs, outputs]`.
+fn integers(weight: &[f32], scales: &[f32], outputs: usize) -> Vec<u8> {
+    let inputs = weight.len() / outputs;
+    let mut integers = vec![0; weight.len()];
+    for first_row in (0..outputs).step_by(BLOCK) {
+        let rows = first_row..(first_row + BLOCK).min(outputs);
+        for first in (0..inputs).step_by(BLOCK) {
+            for row in rows.clone() {
+                for column in first..(first + BLOCK).min(inputs) {
+                    let x = (weight[row * inputs + column] / scales[row]).round_ties_even();
+                    integers[column * outputs + row] = (x.clamp(-LARGEST, LARGEST) as i8).cast_unsigned();
+                }
+            }
+        }
+    }
+    integers
+}
+
+fn hexadecimal(hash: &[u8]) -> Vec<u8> {
+    hash.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is read only, and files are replaced by renaming. Whoever truncates one while it is used ends the
+    // process, as with a model's own file.
+    #[allow(unsafe_code)]
+    unsafe {
+        Mmap::map(file)
+    }
+}

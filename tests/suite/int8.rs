@@ -1,0 +1,236 @@
+//! Products of 8-bit integers: against PyTorch, and the file that the integers are kept in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use xprompt::engine::{Generator, Scorer, Source};
+use xprompt::runtime::{Device, Input, Model, Precision};
+use xprompt::t5::{Checkpoint, Int8Weights, Kept, graphs};
+use xprompt::task::LabelTrie;
+
+use crate::support::{Tensors, fixtures, model, relative};
+use crate::t5_reference::{Batch, D, VOCABULARY, chain};
+
+const MODELS: [&str; 3] = ["t5-v1.0", "t5-v1.1", "t5-v1.1-bf16"];
+const WEIGHT: &str = "decoder.block.1.layer.2.DenseReluDense.wo.weight";
+
+/// A float that is off by a rounding can be another integer, a step of 1/127 of the row's largest number.
+const TOLERANCE: f64 = 5e-3;
+/// How far integers are from floats on these models: a promise that they are no worse.
+const COST: f64 = 0.15;
+
+fn int8(name: &str) -> Model {
+    of_copy(&fixtures().join("models").join(name))
+}
+
+/// A model in int8, in a copy of its folder: the integers are kept there.
+pub(crate) fn of_copy(folder: &Path) -> Model {
+    static COPYING: Mutex<()> = Mutex::new(());
+    let copying = COPYING.lock().unwrap();
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("int8").join(folder.file_name().unwrap());
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let to = copy.join(entry.file_name());
+        if entry.file_type().unwrap().is_file() {
+            let unfinished = copy.join("unfinished");
+            std::fs::copy(entry.path(), &unfinished).unwrap();
+            std::fs::rename(unfinished, to).unwrap();
+        }
+    }
+    drop(copying);
+    model(&copy).on(Device::Cpu).in_precision(Precision::Int8)
+}
+
+fn checkpoint(name: &str) -> Checkpoint {
+    Checkpoint::open(&fixtures().join("models").join(name)).unwrap()
+}
+
+fn expected(file: &str) -> Tensors {
+    Tensors::read(&fixtures().join(format!("expected/{file}.safetensors")))
+}
+
+#[test]
+fn integers_and_scales_are_those_of_the_reference() {
+    for name in MODELS {
+        let weights = Int8Weights::open(&checkpoint(name), &[]).unwrap();
+        assert_eq!(*weights.kept(), Kept::InMemory);
+        let reference = expected("int8");
+        let (bytes, _, shape) = weights.tensor(&format!("{WEIGHT}.int8"));
+        assert_eq!(shape, reference.shape(&format!("{name}.integers")));
+        let got: Vec<i8> = bytes.iter().map(|&byte| byte.cast_signed()).collect();
+        assert_eq!(got, reference.i8s(&format!("{name}.integers")), "{name}");
+        let (bytes, _, _) = weights.tensor(&format!("{WEIGHT}.int8.scale"));
+        let got: Vec<f32> = bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        assert_eq!(got, reference.f32s(&format!("{name}.scales")), "{name}");
+    }
+}
+
+#[test]
+fn int8_graphs_agree_with_the_same_arithmetic_in_pytorch_and_come_close_to_floats() {
+    let reference = expected("int8");
+    for name in MODELS {
+        let (model, floats) = (int8(name), expected(name));
+        let (checkpoint, arithmetic) = (model.checkpoint(), model.arithmetic());
+        let batch = Batch::read(&floats);
+        let shapes = batch.shapes();
+        let compare = |what: &str, got: &[f32], want: &[f32], exact: Option<&[f32]>| {
+            let apart = relative(got, want);
+            assert!(apart < TOLERANCE, "{name} {what}: {apart:.1e} from PyTorch");
+            let cost = exact.map_or(0.0, |exact| relative(got, exact));
+            assert!(cost < COST, "{name} {what}: {cost:.1e} from floats");
+            eprintln!("{name} {what}: {apart:.1e} from PyTorch, {cost:.1e} from floats");
+        };
+
+        let mut session = model.session(&graphs::encoder(checkpoint, arithmetic), &[]).unwrap();
+        let hidden = session.run(&batch.inputs(&shapes)).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
+        let want = reference.f32s(&format!("{name}.encoder_hidden"));
+        let exact = floats.f32s("encoder_hidden");
+        let width = want.len() / batch.rows;
+        for (i, &length) in batch.lengths.iter().enumerate() {
+            let got = &hidden.f32s().unwrap()[i * batch.length * D..][..length * D];
+            let range = i * width..i * width + length * D;
+            compare(&format!("hidden {i}"), got, &want[range.clone()], Some(&exact[range]));
+        }
+
+        let decoder_ids = floats.i64s("decoder_ids");
+        let target = decoder_ids.len() / batch.rows;
+        let bias = chain(&model, batch.rows, target);
+        let all: Vec<i64> = (0..VOCABULARY as i64).collect();
+        let mut inputs = batch.inputs(&shapes);
+        inputs.extend([
+            (graphs::DECODER_IDS, Input::i64([batch.rows, target], &decoder_ids)),
+            (graphs::BIAS_INDEX, Input::i64([batch.rows, target, target], &bias)),
+            (graphs::CANDIDATES, Input::i64([VOCABULARY], &all)),
+        ]);
+        let mut session = model.session(&graphs::scoring(checkpoint, arithmetic), &[]).unwrap();
+        let logits = session.run(&inputs).unwrap().take(graphs::LOGITS).unwrap();
+        let (want, exact) = (reference.f32s(&format!("{name}.logits")), floats.f32s("logits"));
+        for (i, length) in floats.i64s("decoder_lengths").into_iter().enumerate() {
+            let range = i * target * VOCABULARY..(i * target + length as usize) * VOCABULARY;
+            let got = &logits.f32s().unwrap()[range.clone()];
+            compare(&format!("logits {i}"), got, &want[range.clone()], Some(&exact[range]));
+        }
+
+        let c = model.config();
+        let starts = vec![0; batch.rows];
+        let first = chain(&model, batch.rows, 1);
+        let names: Vec<String> = (0..c.num_decoder_layers)
+            .flat_map(|layer| ["key", "value"].map(|kind| graphs::cache_name("past", layer, kind)))
+            .collect();
+        let mut inputs = vec![
+            (graphs::ENCODER_HIDDEN, Input::Kept(&hidden)),
+            (graphs::MASK, Input::f32([batch.rows, batch.length], &batch.mask)),
+            (graphs::DECODER_IDS, Input::i64([batch.rows, 1], &starts)),
+            (graphs::BIAS_INDEX, Input::i64([batch.rows, 1, 1], &first)),
+        ];
+        let past = || Input::f32([batch.rows, c.num_heads, 0, c.d_kv], &[]);
+        inputs.extend(names.iter().map(|name| (name.as_str(), past())));
+        let mut session = model.session(&graphs::decoder_step(checkpoint, arithmetic), &[]).unwrap();
+        let logits = session.run(&inputs).unwrap().take(graphs::LOGITS).unwrap();
+        compare("next", logits.f32s().unwrap(), &reference.f32s(&format!("{name}.next")), None);
+    }
+}
+
+/// What an example gets in int8 alone, and among others of other lengths.
+#[test]
+fn batch_mates_change_an_int8_answer_by_less_than_a_step_of_the_integers() {
+    let model = int8("t5-v1.1");
+    let mut scorer = Scorer::new(&model).unwrap();
+    let trie = LabelTrie::new(
+        &[("a".into(), vec![17, 42]), ("b".into(), vec![23, 5]), ("c".into(), vec![70])],
+        0,
+        1,
+    );
+    let trie = trie.unwrap();
+    let texts: Vec<Vec<u32>> =
+        (3..19).map(|length| (0..length * 2).map(|i| 2 + (i * 31 + length) % 90).collect()).collect();
+    let examples: Vec<(Source<'_>, &LabelTrie)> =
+        texts.iter().map(|text| (Source { prompt: &[], text }, &trie)).collect();
+    let together = scorer.score(&examples).unwrap();
+    for (example, together) in examples.iter().zip(&together) {
+        let alone = scorer.score(&[*example]).unwrap();
+        for (alone, together) in alone[0].iter().zip(together) {
+            assert!((alone - together).abs() < 0.01, "{alone} became {together}");
+        }
+    }
+}
+
+#[test]
+fn an_int8_generation_is_as_long_as_it_is_told_and_the_same_each_time() {
+    let model = int8("t5-v1.0");
+    let mut generator = Generator::new(&model).unwrap();
+    let text: Vec<u32> = (2..12).collect();
+    let sources = [Source { prompt: &[], text: &text }; 3];
+    let first = generator.generate(&sources, &[5, 2, 7]).unwrap();
+    assert_eq!(first[0].tokens[..2], first[1].tokens[..]);
+    assert_eq!(first, generator.generate(&sources, &[5, 2, 7]).unwrap());
+}
+
+// === the file ===
+
+fn kept(name: &str, files: &[PathBuf]) -> Kept {
+    Int8Weights::open(&checkpoint(name), files).unwrap().kept().clone()
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn integers_are_made_once_and_then_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("below/int8.safetensors");
+    let files = [path.clone()];
+    assert_eq!(kept("t5-v1.1", &files), Kept::Written(path.clone()));
+    let made = bytes(&path);
+    safetensors::SafeTensors::deserialize(&made).unwrap();
+    assert_eq!(kept("t5-v1.1", &files), Kept::Read(path.clone()));
+    assert_eq!(bytes(&path), made);
+    let beside: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+    assert_eq!(beside.len(), 1, "no unfinished file is left");
+}
+
+#[test]
+fn a_file_that_is_damaged_or_of_another_model_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("int8.safetensors");
+    let files = [path.clone()];
+    kept("t5-v1.1", &files);
+    let whole = bytes(&path);
+    let changed = |at: usize| {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 4;
+        damaged
+    };
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for (what, damaged) in [
+        ("empty", Vec::new()),
+        ("cut", whole[..whole.len() - 1].to_vec()),
+        ("longer", [&whole[..], b"x"].concat()),
+        ("another length of the header", changed(0)),
+        ("another header", changed(header / 2)),
+        ("another scale", changed(header + 3)),
+        ("another integer", changed(whole.len() - 1)),
+    ] {
+        std::fs::write(&path, damaged).unwrap();
+        assert_eq!(kept("t5-v1.1", &files), Kept::Written(path.clone()), "{what}");
+        assert_eq!(bytes(&path), whole, "{what}");
+    }
+    // another model of the same shape
+    assert_eq!(kept("t5-v1.1-sharded", &files), Kept::Written(path.clone()));
+    assert_ne!(bytes(&path), whole);
+    assert_eq!(kept("t5-v1.1", &files), Kept::Written(path));
+}
+
+#[test]
+fn where_a_folder_cannot_be_written_the_next_one_is_taken_and_at_last_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    let refused = file.join("int8.safetensors");
+    let allowed = folder.path().join("int8.safetensors");
+    let files = [refused.clone(), allowed.clone()];
+    assert_eq!(kept("t5-v1.1", &files), Kept::Written(allowed.clone()));
+    assert_eq!(kept("t5-v1.1", &files), Kept::Read(allowed));
+    assert_eq!(kept("t5-v1.1", &[refused]), Kept::InMemory);
+}

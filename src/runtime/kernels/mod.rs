@@ -1,8 +1,8 @@
 //! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU. Those of [`Int8`]
 //! are for a CPU.
 //!
-//! `kernels.cu` is compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the driver compiles it for
-//! its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
+//! `kernels.cu` and `attention.cu` are compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the
+//! driver compiles it for its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
 
 mod cpu;
 mod int8;
@@ -43,8 +43,9 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     #[test]
-    fn the_ptx_was_made_from_the_source_beside_it() {
-        let hash = Sha256::digest(include_bytes!("kernels.cu"));
+    fn the_ptx_was_made_from_the_sources_beside_it() {
+        let sources = [&include_bytes!("kernels.cu")[..], include_bytes!("attention.cu")].concat();
+        let hash = Sha256::digest(sources);
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let first = include_str!("kernels.ptx").lines().next().unwrap_or_default();
         assert!(first.ends_with(&hash), "run scripts/kernels.py: {first}");

@@ -39,15 +39,9 @@ pub struct SourceBatch {
 // === impl SourceBatch ===
 
 impl SourceBatch {
-    /// Pads the examples to the longest.
+    /// Pads the examples to the longest; the length, and the number of prompt rows, may be rounded up.
     #[must_use]
-    pub fn new(sources: &[Source<'_>], config: &Config) -> Self {
-        Self::sized(sources, config, Sizes::Exact)
-    }
-
-    /// The same where the length, and the number of prompt rows, may be rounded up.
-    #[must_use]
-    pub fn sized(sources: &[Source<'_>], config: &Config, sizes: Sizes) -> Self {
+    pub fn new(sources: &[Source<'_>], config: &Config, sizes: Sizes) -> Self {
         let d = config.d_model;
         let length = sources.iter().map(|source| source.length(d)).max().unwrap_or(0);
         let length = sizes.length(length);

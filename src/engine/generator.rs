@@ -3,6 +3,7 @@
 //! A text takes one row of the batch, or one for each of its beams. Rows of texts that have ended leave the batch, and
 //! two batches may become one.
 
+use super::Sizes;
 use super::batch::{Source, SourceBatch};
 use super::decoding::Decoding;
 use super::generation::{Generated, Generation, Next};
@@ -19,6 +20,7 @@ pub struct Generator {
     join_hidden: Session,
     join_cache: Session,
     config: Config,
+    sizes: Sizes,
 }
 
 // === impl Generator ===
@@ -37,6 +39,7 @@ impl Generator {
             join_hidden: model.session(&joining::hidden(model.config(), model.arithmetic()), &[])?,
             join_cache: model.session(&joining::cache(model.config(), model.arithmetic()), &[])?,
             config: model.config().clone(),
+            sizes: Sizes::of(model.device()),
         })
     }
 
@@ -49,7 +52,7 @@ impl Generator {
         sources: &[Source<'_>],
         decodings: &[Decoding],
     ) -> Result<Generation, RuntimeError> {
-        let source = SourceBatch::new(sources, &self.config);
+        let source = SourceBatch::new(sources, &self.config, self.sizes);
         let hidden = self.encoder.run_keeping(&source.inputs(), |_| true)?.take(graphs::ENCODER_HIDDEN)?;
         let c = &self.config;
         let source = (hidden, source.mask().to_vec(), source.length());

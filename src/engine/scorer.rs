@@ -39,7 +39,7 @@ impl Scorer {
         let batch = self.sizes.count(examples.len());
         let mut sources: Vec<Source<'_>> = examples.iter().map(|&(source, _)| source).collect();
         sources.resize(batch, Source { prompt: &[], text: &[] });
-        let source = SourceBatch::sized(&sources, &self.config, self.sizes);
+        let source = SourceBatch::new(&sources, &self.config, self.sizes);
         let target = examples.iter().map(|(_, trie)| trie.tokens().len()).max().unwrap_or(1);
         let target = self.sizes.count(target);
         let trie = |i: usize| examples[i].1;

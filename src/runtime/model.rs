@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
 use ort::value::{DynValue, Tensor};
 
-use super::borrowed::int8_tensor;
+use super::borrowed::Borrowed;
 use super::resident::Resident;
 use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
 use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
@@ -233,7 +233,13 @@ impl Model {
         let files = Int8Weights::files(&self.checkpoint);
         let weights = Arc::new(Int8Weights::open(&self.checkpoint, &files).map_err(RuntimeError::Int8)?);
         tracing::info!(int8 = %weights.kept(), "int8 weights");
-        let value = |name: &str| Ok((name.to_owned(), Arc::new(int8_tensor(&weights, name)?)));
+        let memory = self.device.memory()?;
+        let value = |name: &str| {
+            let (bytes, dtype, shape) = weights.tensor(name);
+            let (at, bytes) = (bytes.as_ptr() as usize, bytes.len());
+            let tensor = Borrowed { name, at, bytes, shape, dtype }.tensor(&memory)?;
+            Ok((name.to_owned(), Arc::new(tensor)))
+        };
         let values = weights.names().map(value).collect::<Result<_, RuntimeError>>()?;
         let int8 = Int8 { weights, values, packed: PrepackedWeights::new() };
         *known = Some(int8.clone());

@@ -1,16 +1,11 @@
 //! The weights of a checkpoint, once in the memory of a device, for all sessions there.
-#![expect(
-    unsafe_code,
-    reason = "a tensor over memory that is not its own; the block is said to outlive it where it is made"
-)]
 
 use std::collections::HashMap;
-use std::ptr::NonNull;
 
-use ort::AsPointer as _;
-use ort::memory::{Allocator, MemoryInfo};
-use ort::value::{DynValue, TensorElementType};
+use ort::memory::MemoryInfo;
+use ort::value::DynValue;
 
+use super::borrowed::Borrowed;
 use super::gpu::GpuBlock;
 use super::{Device, RuntimeError};
 use crate::graph::DType;
@@ -90,31 +85,8 @@ impl Resident {
             shape.iter().product::<usize>(),
             "invariant: a graph only reshapes the weight {name}"
         );
-        let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-        let element = match self.dtype {
-            DType::Bf16 => TensorElementType::Bfloat16,
-            DType::F16 => TensorElementType::Float16,
-            _ => TensorElementType::Float32,
-        };
-        let mut value = std::ptr::null_mut();
-        // SAFETY: the place and the size are inside the block, which the memory's description fits; the shape has as many
-        // elements. ONNX Runtime reads initializers only.
-        let made = unsafe {
-            let status = (ort::api().CreateTensorWithDataAsOrtValue)(
-                self.memory.ptr(),
-                (self.block.at() + offset) as *mut _,
-                elements * size(self.dtype),
-                shape.as_ptr(),
-                shape.len(),
-                element.into(),
-                &raw mut value,
-            );
-            ort::Error::<()>::result_from_status(status)
-        };
-        made?;
-        let value = NonNull::new(value).ok_or_else(missing)?;
-        // SAFETY: the pointer was just made, and is given away. The tensor owns no memory, so its allocator is never used.
-        Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
+        let (at, bytes) = (self.block.at() + offset, elements * size(self.dtype));
+        Borrowed { name: &name, at, bytes, shape, dtype: self.dtype }.tensor(&self.memory)
     }
 }
 

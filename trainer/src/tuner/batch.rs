@@ -67,7 +67,7 @@ impl Batch {
                 }
             }
         }
-        let source = SourceBatch::sized(&sources, config, sizes);
+        let source = SourceBatch::new(&sources, config, sizes);
         Self { source, decoder, shape: [examples.len(), target], candidates, targets, competes }
     }
 

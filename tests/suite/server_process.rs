@@ -35,8 +35,10 @@ impl Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut process = Self { child, log: Some(log), address: String::new(), admin: None };
+        let has_admin = command.get_args().any(|argument| argument == "--admin-listen");
         let (mut address, mut loaded) = (None, false);
-        while address.is_none() || !loaded {
+        // the prompts may be there before the second listener is
+        while address.is_none() || !loaded || has_admin && process.admin.is_none() {
             let line = process.line();
             match line["message"].as_str().unwrap_or_default() {
                 "listening" if line["admin"] == true && address.is_some() => {

@@ -40,7 +40,6 @@ pub struct Session {
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
-    replays: Option<Replays>,
     /// What the graph's weights lie in, if it is shared; freed after the graph.
     _weights: Option<Arc<Resident>>,
     /// Integer weights that it reads in place.
@@ -51,6 +50,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Loaded {
     session: Option<ort::session::Session>,
+    /// They hold the session too.
+    replays: Option<Replays>,
     on_gpu: bool,
 }
 
@@ -65,7 +66,7 @@ impl Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         let _beside_others = self.on_gpu.then(gpu::beside_others);
-        drop(self.session.take());
+        drop((self.replays.take(), self.session.take()));
     }
 }
 
@@ -160,10 +161,13 @@ impl Session {
             outputs: names(inner.outputs()),
             device: device.memory()?,
             host: Device::Cpu.memory()?,
-            replays: if replay { Replays::on(device)? } else { None },
             _weights: weights,
             _int8: None,
-            inner: Loaded { session: Some(inner), on_gpu: device != Device::Cpu },
+            inner: Loaded {
+                session: Some(inner),
+                replays: if replay { Replays::on(device)? } else { None },
+                on_gpu: device != Device::Cpu,
+            },
         })
     }
 
@@ -191,8 +195,8 @@ impl Session {
     ) -> Result<Outputs, RuntimeError> {
         let read: Vec<(&str, Input<'_>)> =
             inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
-        if let Some(replays) = &mut self.replays {
-            return replays.run(self.inner.get(), &self.outputs, &read, wanted);
+        if let Loaded { session: Some(session), replays: Some(replays), .. } = &mut self.inner {
+            return replays.run(session, &self.outputs, &read, wanted);
         }
         let _beside_others = self.inner.on_gpu.then(gpu::beside_others);
         let values = host_values(&read)?;
@@ -202,7 +206,8 @@ impl Session {
 
     /// Lets go of runs that were captured with a [`State`] that is no more.
     pub fn forget_state(&mut self) {
-        if let Some(replays) = &mut self.replays {
+        if let Some(replays) = &mut self.inner.replays {
+            let _beside_others = gpu::beside_others();
             replays.forget();
         }
     }

@@ -2,6 +2,7 @@
 
 use super::fused::{FUSED_DOMAIN, Fused};
 use super::int8::Int8;
+use super::packed::Packed;
 use super::proto::{Attribute, attribute};
 
 /// Element types of values.
@@ -103,8 +104,7 @@ pub(super) enum Op {
         end: usize,
     },
     Fused(Fused),
-    /// (a `[M, K]` u8, b `[K, N]` i8, scale of a, scales of b, zero of a) to their product in f32.
-    Int8Product,
+    Packed(Packed),
     Int8(Int8),
 }
 
@@ -155,7 +155,7 @@ impl Op {
                 vec![attribute::int("start", *start as i64), attribute::int("end", *end as i64)],
             ),
             Self::Fused(fused) => (FUSED_DOMAIN, fused.name(), vec![]),
-            Self::Int8Product => (MICROSOFT, "MatMulIntegerToFloat", vec![]),
+            Self::Packed(packed) => (FUSED_DOMAIN, packed.name(), vec![]),
             Self::Int8(int8) => (FUSED_DOMAIN, int8.name(), vec![]),
         }
     }

@@ -1,8 +1,9 @@
 //! A checkpoint's matrices as 8-bit integers, made once and kept in a file.
 //!
-//! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored transposed, `[inputs, outputs]`, with
-//! a scale for each output: the largest magnitude among its weights is 127. Norms, embeddings and the absorbed keys and
-//! values of cross attention stay as they are.
+//! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored in the order in which products
+//! read it ([`int8_shape`]), with a scale for each output: the largest magnitude among its weights is 127. Activations are
+//! stored with 128 for zero; what that adds to each output is stored too. Norms, embeddings and the absorbed keys and values
+//! of cross attention stay as they are.
 //!
 //! The file carries the checkpoint's fingerprint and a hash of itself. One that is damaged, unfinished or of another
 //! checkpoint is made anew; it is written beside and renamed. Where no folder can be written to, the integers are in
@@ -21,14 +22,14 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Checkpoint;
-use crate::graph::{DType, int8_name, int8_scale_name};
+use crate::graph::{DType, INT8_COLUMNS, INT8_DEPTH, int8_name, int8_scale_name, int8_shape};
 
 /// Changes when the same checkpoint gives other integers.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 /// The largest magnitude of an integer weight.
 const LARGEST: f32 = 127.0;
-/// Side of the blocks in which matrices are transposed.
-const BLOCK: usize = 64;
+/// The integer that stands for an activation of zero.
+const ZERO: f32 = 128.0;
 
 /// The integers, mapped or in memory.
 #[derive(Debug)]
@@ -231,12 +232,15 @@ impl Layout {
             out.write_all(bytes)
         };
         for (name, [_, inputs]) in &self.matrices {
-            let scales = scales(&checkpoint.f32s(name), *inputs);
-            put(&scales.iter().flat_map(|scale| scale.to_le_bytes()).collect::<Vec<u8>>(), out)?;
-        }
-        for (name, [outputs, inputs]) in &self.matrices {
             let weight = checkpoint.f32s(name);
-            put(&integers(&weight, &scales(&weight, *inputs), *outputs), out)?;
+            let scales = scales(&weight, *inputs);
+            let zeros = zeros(&weight, &scales, *inputs);
+            let both = scales.iter().chain(&zeros).flat_map(|x| x.to_le_bytes());
+            put(&both.collect::<Vec<u8>>(), out)?;
+        }
+        for (name, shape) in &self.matrices {
+            let weight = checkpoint.f32s(name);
+            put(&integers(&weight, &scales(&weight, shape[1]), *shape), out)?;
         }
         let hash = hexadecimal(hash.finalize().as_slice());
         out.seek(SeekFrom::Start(self.hash_at as u64))?;
@@ -254,10 +258,11 @@ fn places(matrices: &[(String, [usize; 2])]) -> impl Iterator<Item = (String, Pl
     };
     let mut all = BTreeMap::new();
     for (name, [outputs, _]) in matrices {
-        all.insert(int8_scale_name(name), place(4 * outputs, DType::F32, vec![*outputs]));
+        all.insert(int8_scale_name(name), place(8 * outputs, DType::F32, vec![2, *outputs]));
     }
-    for (name, [outputs, inputs]) in matrices {
-        all.insert(int8_name(name), place(outputs * inputs, DType::I8, vec![*inputs, *outputs]));
+    for (name, shape) in matrices {
+        let shape = int8_shape(*shape);
+        all.insert(int8_name(name), place(shape.iter().product(), DType::I8, shape.to_vec()));
     }
     all.into_iter()
 }
@@ -271,17 +276,28 @@ fn scales(weight: &[f32], inputs: usize) -> Vec<f32> {
     weight.chunks(inputs).map(scale).collect()
 }
 
-/// The weight `[outputs, inputs]` over the scales of its outputs, rounded to even, as `[inputs, outputs]`.
-fn integers(weight: &[f32], scales: &[f32], outputs: usize) -> Vec<u8> {
-    let inputs = weight.len() / outputs;
-    let mut integers = vec![0; weight.len()];
-    for first_row in (0..outputs).step_by(BLOCK) {
-        let rows = first_row..(first_row + BLOCK).min(outputs);
-        for first in (0..inputs).step_by(BLOCK) {
-            for row in rows.clone() {
-                for column in first..(first + BLOCK).min(inputs) {
-                    let x = (weight[row * inputs + column] / scales[row]).round_ties_even();
-                    integers[column * outputs + row] = (x.clamp(-LARGEST, LARGEST) as i8).cast_unsigned();
+/// What 128 in each input adds to an output, to take away: whole numbers that a float holds, as 128 is a power of two.
+fn zeros(weight: &[f32], scales: &[f32], inputs: usize) -> Vec<f32> {
+    let rows = weight.chunks(inputs).zip(scales);
+    rows.map(|(row, scale)| -ZERO * row.iter().map(|x| f32::from(integer(*x, *scale))).sum::<f32>()).collect()
+}
+
+/// A weight over the scale of its output, rounded to even.
+fn integer(x: f32, scale: f32) -> i8 {
+    (x / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8
+}
+
+/// The integers of a weight `[outputs, inputs]` in the order of [`int8_shape`].
+fn integers(weight: &[f32], scales: &[f32], [outputs, inputs]: [usize; 2]) -> Vec<u8> {
+    let shape = int8_shape([outputs, inputs]);
+    let mut integers = vec![0; shape.iter().product()];
+    let panels = integers.chunks_mut(shape[1..].iter().product());
+    let rows = weight.chunks(INT8_COLUMNS * inputs).zip(scales.chunks(INT8_COLUMNS));
+    for (panel, (rows, scales)) in panels.zip(rows) {
+        for (column, (row, &scale)) in rows.chunks(inputs).zip(scales).enumerate() {
+            for (block, xs) in panel.chunks_mut(INT8_COLUMNS * INT8_DEPTH).zip(row.chunks(INT8_DEPTH)) {
+                for (place, &x) in block[column * INT8_DEPTH..].iter_mut().zip(xs) {
+                    *place = integer(x, scale).cast_unsigned();
                 }
             }
         }

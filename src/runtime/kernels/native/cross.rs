@@ -1,0 +1,139 @@
+//! Attention of decoder positions to the packed rows of the encoder, absorbed: keys and values are never made.
+
+use super::products::Weight;
+use super::tiles::{self, At, COLUMNS, DOT, ROWS};
+use super::{Each, Shared};
+use crate::runtime::kernels::rows;
+
+/// What attends to what.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Absorbed<'a> {
+    /// `[examples * positions, heads * d]`.
+    pub(in super::super) q: &'a [f32],
+    /// `[rows, width]`.
+    pub(in super::super) hidden: &'a [f32],
+    /// Where the rows of each example begin, and where the last ends.
+    pub(in super::super) starts: &'a [i64],
+    /// `[heads * d, width]`.
+    pub(in super::super) keys: Weight,
+    /// `[heads * d, width]`.
+    pub(in super::super) values: Weight,
+    pub(in super::super) heads: usize,
+}
+
+/// Panels of a weight's row that a piece of work takes.
+const TOGETHER: usize = 8;
+
+/// softmax(q (hidden keys')') (hidden values'), `[examples * positions, heads * d]`, head by head.
+pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [f32]) {
+    let Absorbed { q, hidden, starts, keys, values, heads } = absorbed;
+    let (inner, width) = (keys.outputs, keys.inner);
+    let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, starts.len() - 1);
+    assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
+    assert!((values.outputs, values.inner) == (inner, width), "keys are as wide as values");
+    assert!(y.len() == q.len() && rows.is_multiple_of(examples.max(1)), "positions of examples");
+    assert_eq!(Some(&((hidden.len() / width) as i64)), starts.last(), "rows of all examples");
+    // what the queries ask of the encoder's own columns; then what they get: `[rows, heads, width]`
+    let mut asked = vec![0.0_f32; rows * heads * width];
+    let shared = Shared(asked.as_mut_ptr());
+
+    let groups = width.div_ceil(COLUMNS * TOGETHER);
+    each(heads * groups, &|piece| {
+        let (head, group) = (piece / groups, piece % groups);
+        let end = ((group + 1) * COLUMNS * TOGETHER).min(width);
+        let mut panel = vec![0.0; d * COLUMNS];
+        for column in (group * COLUMNS * TOGETHER..end).step_by(COLUMNS) {
+            let columns = (width - column).min(COLUMNS);
+            for (k, panel) in panel.chunks_mut(COLUMNS).enumerate() {
+                // SAFETY: the weight has this row and these columns.
+                unsafe {
+                    let from = keys.at(head * d + k, column);
+                    std::ptr::copy_nonoverlapping(from.cast::<u8>(), panel.as_mut_ptr().cast(), columns * 4);
+                }
+            }
+            for first in (0..rows).step_by(ROWS) {
+                let count = (rows - first).min(ROWS);
+                let a = At { data: q[first * inner + head * d..].as_ptr(), stride: inner };
+                let b = At { data: panel.as_ptr(), stride: COLUMNS };
+                // SAFETY: no other piece has these columns of this head.
+                unsafe {
+                    let to = shared.at((first * heads + head) * width + column);
+                    tiles::product([count, d, columns], a, b, At { data: to, stride: heads * width });
+                }
+            }
+        }
+    });
+
+    // few examples are shared by more threads
+    let at_once = if examples < 8 { ROWS / 2 } else { 2 * ROWS };
+    let per_example = rows / examples.max(1) * heads;
+    let blocks = per_example.div_ceil(at_once);
+    each(examples * blocks, &|piece| {
+        let (example, block) = (piece / blocks, piece % blocks);
+        let [first, end] = [starts[example], starts[example + 1]].map(|at| at.unsigned_abs() as usize);
+        let own = block * at_once..((block + 1) * at_once).min(per_example);
+        let at = (example * per_example + own.start) * width;
+        // SAFETY: no other piece has these rows.
+        let asked = unsafe { shared.part(at..at + own.len() * width) };
+        look(asked, &hidden[first * width..end * width], width);
+    });
+
+    let y = Shared(y.as_mut_ptr());
+    let groups = d.div_ceil(3 * DOT);
+    each(heads * groups, &|piece| {
+        let (head, group) = (piece / groups, piece % groups);
+        for column in (group * 3 * DOT..((group + 1) * 3 * DOT).min(d)).step_by(DOT) {
+            let columns = (d.min((group + 1) * 3 * DOT) - column).min(DOT);
+            for first in (0..rows).step_by(DOT) {
+                let count = (rows - first).min(DOT);
+                // SAFETY: nobody writes to what was asked any more, and no other piece has these columns of y.
+                unsafe {
+                    let a = At {
+                        data: shared.at((first * heads + head) * width).cast_const(),
+                        stride: heads * width,
+                    };
+                    let b = At { data: values.at(head * d + column, 0), stride: width };
+                    let to = At { data: y.at(first * inner + head * d + column), stride: inner };
+                    tiles::dots([count, width, columns], a, b, to);
+                }
+            }
+        }
+    });
+}
+
+/// Each row of `asked` becomes the mean of the rows of `hidden`, weighed by the softmax of its product with them.
+fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
+    let (rows, length) = (asked.len() / width, hidden.len() / width);
+    let mut scores = vec![0.0; rows * length];
+    for key in (0..length).step_by(DOT) {
+        for row in (0..rows).step_by(DOT) {
+            let (count, columns) = ((rows - row).min(DOT), (length - key).min(DOT));
+            let a = At { data: asked[row * width..].as_ptr(), stride: width };
+            let b = At { data: hidden[key * width..].as_ptr(), stride: width };
+            let to = At { data: scores[row * length + key..].as_mut_ptr(), stride: length };
+            // SAFETY: all have as many rows and columns.
+            unsafe { tiles::dots([count, width, columns], a, b, to) };
+        }
+    }
+    scores.chunks_mut(length.max(1)).for_each(rows::plain_softmax);
+    let whole = width / COLUMNS * COLUMNS;
+    let mut rest = Vec::new();
+    for column in (0..width).step_by(COLUMNS) {
+        let columns = (width - column).min(COLUMNS);
+        let mut b = At { data: hidden[column..].as_ptr(), stride: width };
+        if column >= whole {
+            rest.resize(length * COLUMNS, 0.0);
+            for (rest, hidden) in rest.chunks_mut(COLUMNS).zip(hidden.chunks(width)) {
+                rest[..columns].copy_from_slice(&hidden[column..]);
+            }
+            b = At { data: rest.as_ptr(), stride: COLUMNS };
+        }
+        for first in (0..rows).step_by(ROWS) {
+            let count = (rows - first).min(ROWS);
+            let a = At { data: scores[first * length..].as_ptr(), stride: length };
+            let to = At { data: asked[first * width + column..].as_mut_ptr(), stride: width };
+            // SAFETY: as above; what was asked is in the scores.
+            unsafe { tiles::product([count, length, columns], a, b, to) };
+        }
+    }
+}

@@ -70,7 +70,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for line in std::io::stdin().lock().lines() {
         let order: Order = serde_json::from_str(&line?)?;
         let texts = workload.texts.get(&order.texts).with_context(|| format!("no texts {}", order.texts))?;
-        let prompt = &rows[..order.prompt.unwrap_or(workload.prompt).min(workload.prompt) * model.config().d_model];
+        let prompt =
+            &rows[..order.prompt.unwrap_or(workload.prompt).min(workload.prompt) * model.config().d_model];
         let sources: Vec<Source<'_>> = texts.iter().map(|text| Source { prompt, text }).collect();
         let (seconds, tokens) = if let Some(&limit) = workload.generate.get(&order.work) {
             let start = Instant::now();

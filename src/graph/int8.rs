@@ -39,14 +39,23 @@ pub enum Int8 {
     Product,
     /// (values, scales, gate, wide) to gelu(x gate') * (x wide') in f32, with GELU in its tanh form.
     GatedGelu,
+    /// [`Packed::CrossAttention`](super::Packed::CrossAttention) with keys and values as integers in the order of the
+    /// checkpoint, each followed by the scales of its rows: (q, hidden, starts, keys, scales, values, scales).
+    CrossAttention,
 }
 
 // === impl Int8 ===
 
 impl Int8 {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Quantize, Self::NormQuantize, Self::AddNormQuantize, Self::Product, Self::GatedGelu];
+    pub const ALL: [Self; 6] = [
+        Self::Quantize,
+        Self::NormQuantize,
+        Self::AddNormQuantize,
+        Self::Product,
+        Self::GatedGelu,
+        Self::CrossAttention,
+    ];
 
     /// Its type in an ONNX model.
     #[must_use]
@@ -57,6 +66,7 @@ impl Int8 {
             Self::AddNormQuantize => "Int8AddNormQuantize",
             Self::Product => "Int8Product",
             Self::GatedGelu => "Int8GatedGelu",
+            Self::CrossAttention => "Int8CrossAttention",
         }
     }
 }
@@ -98,6 +108,25 @@ impl Graph {
     /// gelu(rows gate') * (rows wide') of the weights `[columns, width]` of those names.
     pub fn int8_gated_gelu(&mut self, rows: Int8Rows, gate_and_wide: &[&str; 2], columns: usize) -> Value {
         self.int8_of_weights(Int8::GatedGelu, rows, gate_and_wide, columns, columns)
+    }
+
+    /// [`Int8::CrossAttention`] over weights `[1, heads, d_kv, width]`.
+    pub fn int8_cross_attention(
+        &mut self,
+        q: Value,
+        hidden: Value,
+        starts: Value,
+        keys_and_values: [&str; 2],
+        shape: &[usize; 4],
+    ) -> Value {
+        let mut inputs = vec![q, hidden, starts];
+        for weight in keys_and_values {
+            inputs.push(self.weight_of(&int8_name(weight), DType::I8, shape));
+            inputs.push(self.weight_of(&int8_scale_name(weight), DType::F32, &[shape[1] * shape[2]]));
+        }
+        let shape = self.shape(q).to_vec();
+        let [y] = self.node(Op::Int8(Int8::CrossAttention), &inputs, DType::F32, [shape]);
+        y
     }
 
     fn int8_of_weights(

@@ -21,7 +21,7 @@ pub enum Packed {
     SelfAttention,
     /// (qkv `[b * t, 3 * heads * d]`, bias `[b, heads, t, t]`) to softmax(q k' + bias) v `[b * t, heads * d]`.
     BiasedAttention,
-    /// (q `[b * t, heads * d]`, hidden `[rows, width]`, starts, keys and values `[heads * d, width]`, heads `[]` i64) to
+    /// (q `[b * t, heads * d]`, hidden `[rows, width]`, starts, keys and values `[1, heads, d, width]`) to
     /// softmax(q (hidden keys')') hidden values' `[b * t, heads * d]`, head by head.
     CrossAttention,
     /// (x `[rows, width]`, starts) to `[examples, longest, width]`, with zeros behind shorter ones.
@@ -111,11 +111,9 @@ impl Graph {
         hidden: Value,
         starts: Value,
         [keys, values]: [Value; 2],
-        heads: usize,
     ) -> Value {
-        let heads = self.scalar_i64(heads as i64);
         let shape = self.shape(q).to_vec();
-        self.packed(Packed::CrossAttention, &[q, hidden, starts, keys, values, heads], shape)
+        self.packed(Packed::CrossAttention, &[q, hidden, starts, keys, values], shape)
     }
 
     /// [`Packed::Unpack`] to a shape `[examples, longest, width]`.

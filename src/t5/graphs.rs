@@ -482,8 +482,15 @@ impl<'a> Forward<'a> {
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.EncDecAttention.{name}.weight"));
         let q = self.project(h, &q, inner, d);
-        let weights = [k, v].map(|name| self.graph.weight(&name, &[inner, d]));
-        let mixed = self.graph.packed_cross_attention(q, hidden, starts, weights, self.config.num_heads);
+        // in the shape that a step of generation has them in: sessions share them
+        let shape = [1, self.config.num_heads, self.config.d_kv, d];
+        let g = &mut self.graph;
+        let mixed = if g.is_int8() {
+            g.int8_cross_attention(q, hidden, starts, [&k, &v], &shape)
+        } else {
+            let weights = [k, v].map(|name| g.weight(&name, &shape));
+            g.packed_cross_attention(q, hidden, starts, weights)
+        };
         let mixed = self.rows(mixed);
         self.add_product(stream, mixed, &o, d, inner);
     }

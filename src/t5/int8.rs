@@ -2,8 +2,8 @@
 //!
 //! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored in the order in which products
 //! read it ([`int8_shape`]), with a scale for each output: the largest magnitude among its weights is 127. Activations are
-//! stored with 128 for zero; what that adds to each output is stored too. Norms, embeddings and the absorbed keys and values
-//! of cross attention stay as they are.
+//! stored with 128 for zero; what that adds to each output is stored too. The keys and values of cross attention are
+//! absorbed: they stay in their order, and are multiplied as floats again. Norms and embeddings stay as they are.
 //!
 //! The file carries the checkpoint's fingerprint and a hash of itself. One that is damaged, unfinished or of another
 //! checkpoint is made anew; it is written beside and renamed. Where no folder can be written to, the integers are in
@@ -134,13 +134,29 @@ impl Int8Weights {
 
 /// What a whole file looks like.
 struct Layout {
-    /// Names and shapes `[outputs, inputs]` in the checkpoint.
-    matrices: Vec<(String, [usize; 2])>,
+    matrices: Vec<Matrix>,
     /// Without the hash, which is as long as `HASH`.
     header: String,
     /// Where the hash goes.
     hash_at: usize,
     fingerprint: String,
+}
+
+/// A matrix of the checkpoint.
+struct Matrix {
+    name: String,
+    outputs: usize,
+    inputs: usize,
+    order: Order,
+}
+
+/// In which order a matrix is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// That of products.
+    Panels,
+    /// That of the checkpoint, of so many heads.
+    Heads(usize),
 }
 
 const HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -149,7 +165,14 @@ const HASH: &str = "000000000000000000000000000000000000000000000000000000000000
 
 impl Layout {
     fn of(checkpoint: &Checkpoint) -> Self {
-        let matrices = checkpoint.products();
+        let heads = checkpoint.config().num_heads;
+        let matrix = |(name, [outputs, inputs]): (String, [usize; 2])| {
+            let absorbed = [".EncDecAttention.k.", ".EncDecAttention.v."];
+            let is_absorbed = absorbed.iter().any(|part| name.contains(part));
+            let order = if is_absorbed { Order::Heads(heads) } else { Order::Panels };
+            Matrix { name, outputs, inputs, order }
+        };
+        let matrices: Vec<Matrix> = checkpoint.products().into_iter().map(matrix).collect();
         let fingerprint = checkpoint.fingerprint().to_owned();
         let mut header = serde_json::Map::new();
         header.insert(
@@ -231,16 +254,20 @@ impl Layout {
             hash.update(bytes);
             out.write_all(bytes)
         };
-        for (name, [_, inputs]) in &self.matrices {
-            let weight = checkpoint.f32s(name);
-            let scales = scales(&weight, *inputs);
-            let zeros = zeros(&weight, &scales, *inputs);
+        for matrix in &self.matrices {
+            let weight = checkpoint.f32s(&matrix.name);
+            let scales = scales(&weight, matrix.inputs);
+            let zeros = match matrix.order {
+                Order::Panels => zeros(&weight, &scales, matrix.inputs),
+                Order::Heads(_) => Vec::new(),
+            };
             let both = scales.iter().chain(&zeros).flat_map(|x| x.to_le_bytes());
             put(&both.collect::<Vec<u8>>(), out)?;
         }
-        for (name, shape) in &self.matrices {
-            let weight = checkpoint.f32s(name);
-            put(&integers(&weight, &scales(&weight, shape[1]), *shape), out)?;
+        for matrix in &self.matrices {
+            let weight = checkpoint.f32s(&matrix.name);
+            let scales = scales(&weight, matrix.inputs);
+            put(&matrix.integers(&weight, &scales), out)?;
         }
         let hash = hexadecimal(hash.finalize().as_slice());
         out.seek(SeekFrom::Start(self.hash_at as u64))?;
@@ -249,20 +276,61 @@ impl Layout {
     }
 }
 
+// === impl Matrix ===
+
+impl Matrix {
+    fn shape(&self) -> Vec<usize> {
+        match self.order {
+            Order::Panels => int8_shape([self.outputs, self.inputs]).to_vec(),
+            Order::Heads(heads) => vec![1, heads, self.outputs / heads, self.inputs],
+        }
+    }
+
+    fn shape_of_scales(&self) -> Vec<usize> {
+        match self.order {
+            Order::Panels => vec![2, self.outputs],
+            Order::Heads(_) => vec![self.outputs],
+        }
+    }
+
+    /// The integers in their order.
+    fn integers(&self, weight: &[f32], scales: &[f32]) -> Vec<u8> {
+        let rows = || weight.chunks(self.inputs).zip(scales);
+        if self.order != Order::Panels {
+            return rows()
+                .flat_map(|(row, &scale)| row.iter().map(move |&x| integer(x, scale).cast_unsigned()))
+                .collect();
+        }
+        let shape = self.shape();
+        let mut integers = vec![0; shape.iter().product()];
+        let panel = shape[1..].iter().product::<usize>();
+        for (output, (row, &scale)) in rows().enumerate() {
+            let panel = &mut integers[output / INT8_COLUMNS * panel..][..panel];
+            let column = output % INT8_COLUMNS * INT8_DEPTH;
+            for (block, xs) in panel.chunks_mut(INT8_COLUMNS * INT8_DEPTH).zip(row.chunks(INT8_DEPTH)) {
+                for (place, &x) in block[column..].iter_mut().zip(xs) {
+                    *place = integer(x, scale).cast_unsigned();
+                }
+            }
+        }
+        integers
+    }
+}
+
 /// Scales first, which are aligned so, then the integers.
-fn places(matrices: &[(String, [usize; 2])]) -> impl Iterator<Item = (String, Place)> {
+fn places(matrices: &[Matrix]) -> impl Iterator<Item = (String, Place)> {
     let mut at = 0;
-    let mut place = move |length: usize, dtype, shape: Vec<usize>| {
+    let mut place = move |shape: Vec<usize>, size: usize, dtype| {
+        let length = shape.iter().product::<usize>() * size;
         at += length;
         Place { range: at - length..at, dtype, shape }
     };
     let mut all = BTreeMap::new();
-    for (name, [outputs, _]) in matrices {
-        all.insert(int8_scale_name(name), place(8 * outputs, DType::F32, vec![2, *outputs]));
+    for matrix in matrices {
+        all.insert(int8_scale_name(&matrix.name), place(matrix.shape_of_scales(), 4, DType::F32));
     }
-    for (name, shape) in matrices {
-        let shape = int8_shape(*shape);
-        all.insert(int8_name(name), place(shape.iter().product(), DType::I8, shape.to_vec()));
+    for matrix in matrices {
+        all.insert(int8_name(&matrix.name), place(matrix.shape(), 1, DType::I8));
     }
     all.into_iter()
 }
@@ -285,24 +353,6 @@ fn zeros(weight: &[f32], scales: &[f32], inputs: usize) -> Vec<f32> {
 /// A weight over the scale of its output, rounded to even.
 fn integer(x: f32, scale: f32) -> i8 {
     (x / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8
-}
-
-/// The integers of a weight `[outputs, inputs]` in the order of [`int8_shape`].
-fn integers(weight: &[f32], scales: &[f32], [outputs, inputs]: [usize; 2]) -> Vec<u8> {
-    let shape = int8_shape([outputs, inputs]);
-    let mut integers = vec![0; shape.iter().product()];
-    let panels = integers.chunks_mut(shape[1..].iter().product());
-    let rows = weight.chunks(INT8_COLUMNS * inputs).zip(scales.chunks(INT8_COLUMNS));
-    for (panel, (rows, scales)) in panels.zip(rows) {
-        for (column, (row, &scale)) in rows.chunks(inputs).zip(scales).enumerate() {
-            for (block, xs) in panel.chunks_mut(INT8_COLUMNS * INT8_DEPTH).zip(row.chunks(INT8_DEPTH)) {
-                for (place, &x) in block[column * INT8_DEPTH..].iter_mut().zip(xs) {
-                    *place = integer(x, scale).cast_unsigned();
-                }
-            }
-        }
-    }
-    integers
 }
 
 fn hexadecimal(hash: &[u8]) -> Vec<u8> {

@@ -4,6 +4,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::context::{WORTH_A_THREAD, each, for_each, input, output, sizes_of};
+use super::native::cross::{self, Absorbed, Stored};
 use super::native::products::{self, Int8Input, Int8Weight};
 use super::rows;
 use crate::graph::{INT8_DEPTH, Int8, MOST_WEIGHTS};
@@ -34,6 +35,9 @@ impl Operator for Int8Operator {
             Int8::AddNormQuantize => (vec![float; 4], 0),
             Int8::Product => ([[byte, float], weight].concat(), MOST_WEIGHTS - 1),
             Int8::GatedGelu => ([[byte, float], weight, weight].concat(), 0),
+            Int8::CrossAttention => {
+                ([&[float, float, TensorElementType::Int64][..], &weight, &weight].concat(), 0)
+            }
         };
         let more = weight.into_iter().cycle().take(2 * more).map(OperatorInput::optional);
         needed.into_iter().map(OperatorInput::required).chain(more).collect::<Vec<_>>()
@@ -42,7 +46,7 @@ impl Operator for Int8Operator {
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
         let (float, byte) = (TensorElementType::Float32, TensorElementType::Uint8);
         let all = match self.0 {
-            Int8::Product | Int8::GatedGelu => vec![float],
+            Int8::Product | Int8::GatedGelu | Int8::CrossAttention => vec![float],
             Int8::Quantize | Int8::NormQuantize => vec![byte, float],
             Int8::AddNormQuantize => vec![byte, float, float],
         };
@@ -62,6 +66,7 @@ impl Kernel for Int8Kernel {
             Int8::Quantize => quantize(context),
             Int8::NormQuantize | Int8::AddNormQuantize => norm_quantize(context),
             Int8::Product | Int8::GatedGelu => product(context, self.0),
+            Int8::CrossAttention => cross_attention(context),
         }
     }
 }
@@ -121,6 +126,31 @@ fn product(context: &ComputeContext, op: Int8) -> ort::Result<()> {
     let outputs = weights.iter().map(|weight| weight.scales.len() / 2).sum();
     let mut y = output(context, 0, &[rows, outputs])?;
     products::int8_product(&each, x, &weights, y.try_extract_tensor_mut::<f32>()?.1);
+    Ok(())
+}
+
+fn cross_attention(context: &ComputeContext) -> ort::Result<()> {
+    let [q, hidden, starts] = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
+    let [keys, of_keys, values, of_values] =
+        [input(context, 3)?, input(context, 4)?, input(context, 5)?, input(context, 6)?];
+    let (shape, q) = q.try_extract_tensor::<f32>()?;
+    let shape: [usize; 2] = sizes_of(shape)?;
+    let (of_heads, keys) = keys.try_extract_tensor::<i8>()?;
+    let [_, heads, _, _] = sizes_of(of_heads)?;
+    let absorbed = Absorbed {
+        q,
+        hidden: hidden.try_extract_tensor::<f32>()?.1,
+        starts: starts.try_extract_tensor::<i64>()?.1,
+        keys: Stored::Int8 { values: keys, scales: of_keys.try_extract_tensor::<f32>()?.1 },
+        values: Stored::Int8 {
+            values: values.try_extract_tensor::<i8>()?.1,
+            scales: of_values.try_extract_tensor::<f32>()?.1,
+        },
+        heads,
+    };
+    let mut y = output(context, 0, &shape)?;
+    let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| each(context, pieces, work);
+    cross::attend(&each, absorbed, y.try_extract_tensor_mut::<f32>()?.1);
     Ok(())
 }
 

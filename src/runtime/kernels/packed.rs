@@ -5,7 +5,7 @@ use ort::value::TensorElementType;
 
 use super::context::{each, for_each, input, output, pointer, sizes_of};
 use super::native::attention::{self, Biased, SelfAttention};
-use super::native::cross::{self, Absorbed};
+use super::native::cross::{self, Absorbed, Stored};
 use super::native::products::{self, Weight};
 use crate::graph::{MOST_WEIGHTS, Packed};
 
@@ -33,7 +33,7 @@ impl Operator for PackedOperator {
             Packed::GatedGelu => (vec![float; 3], 0),
             Packed::SelfAttention => (vec![float, int, float], 0),
             Packed::BiasedAttention => (vec![float; 2], 0),
-            Packed::CrossAttention => (vec![float, float, int, float, float, int], 0),
+            Packed::CrossAttention => (vec![float, float, int, float, float], 0),
             Packed::Unpack => (vec![float, int], 0),
         };
         let more = std::iter::repeat_n(float, more).map(OperatorInput::optional);
@@ -117,25 +117,32 @@ fn biased_attention(context: &ComputeContext) -> ort::Result<()> {
 }
 
 fn cross_attention(context: &ComputeContext) -> ort::Result<()> {
-    let [q, hidden, starts, heads] =
-        [input(context, 0)?, input(context, 1)?, input(context, 2)?, input(context, 5)?];
+    let [q, hidden, starts] = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
     let (shape, q) = q.try_extract_tensor::<f32>()?;
     let shape: [usize; 2] = sizes_of(shape)?;
-    let &[heads] = heads.try_extract_tensor::<i64>()?.1 else {
-        return Err(ort::Error::new("the number of heads is a number"));
-    };
+    let (keys, heads) = of_heads(context, 3)?;
+    let (values, _) = of_heads(context, 4)?;
     let absorbed = Absorbed {
         q,
         hidden: hidden.try_extract_tensor::<f32>()?.1,
         starts: starts.try_extract_tensor::<i64>()?.1,
-        keys: weight(context, 3)?,
-        values: weight(context, 4)?,
-        heads: heads.unsigned_abs() as usize,
+        keys: Stored::Floats(keys),
+        values: Stored::Floats(values),
+        heads,
     };
     let mut y = output(context, 0, &shape)?;
     let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| each(context, pieces, work);
     cross::attend(&each, absorbed, y.try_extract_tensor_mut::<f32>()?.1);
     Ok(())
+}
+
+/// A weight `[1, heads, d, width]`, and the number of heads.
+fn of_heads(context: &ComputeContext, index: usize) -> ort::Result<(Weight, usize)> {
+    let (data, shape) = pointer(context, index)?;
+    let &[1, heads, d, inner] = shape.as_slice() else {
+        return Err(ort::Error::new(format!("a weight of heads is not of the shape {shape:?}")));
+    };
+    Ok((Weight { data, outputs: heads * d, inner }, heads))
 }
 
 fn unpack(context: &ComputeContext) -> ort::Result<()> {

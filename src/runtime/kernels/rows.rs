@@ -47,6 +47,13 @@ vectorized! {
         }
     }
 
+    /// integers * scale.
+    fn to_floats(integers: &[i8], scale: f32, floats: &mut [f32]) {
+        for (float, &integer) in floats.iter_mut().zip(integers) {
+            *float = f32::from(integer) * scale;
+        }
+    }
+
     /// gelu(gate) * wide, in the place of the gate.
     fn gated_gelu(gate: &mut [f32], wide: &[f32]) {
         for (gate, wide) in gate.iter_mut().zip(wide) {

@@ -15,49 +15,58 @@ pub(in super::super) struct Absorbed<'a> {
     /// Where the rows of each example begin, and where the last ends.
     pub(in super::super) starts: &'a [i64],
     /// `[heads * d, width]`.
-    pub(in super::super) keys: Weight,
+    pub(in super::super) keys: Stored<'a>,
     /// `[heads * d, width]`.
-    pub(in super::super) values: Weight,
+    pub(in super::super) values: Stored<'a>,
     pub(in super::super) heads: usize,
 }
 
-/// Panels of a weight's row that a piece of work takes.
-const TOGETHER: usize = 8;
+/// A weight in the order of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Stored<'a> {
+    Floats(Weight),
+    /// With a scale for each row.
+    Int8 {
+        values: &'a [i8],
+        scales: &'a [f32],
+    },
+}
+
+/// Columns of a weight that a piece of work takes.
+const TOGETHER: usize = 8 * COLUMNS;
 
 /// softmax(q (hidden keys')') (hidden values'), `[examples * positions, heads * d]`, head by head.
 pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [f32]) {
     let Absorbed { q, hidden, starts, keys, values, heads } = absorbed;
-    let (inner, width) = (keys.outputs, keys.inner);
+    let inner = keys.rows();
     let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, starts.len() - 1);
+    let total = starts[examples].unsigned_abs() as usize;
     assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
-    assert!((values.outputs, values.inner) == (inner, width), "keys are as wide as values");
+    let width = hidden.len() / total.max(1);
+    assert_eq!(hidden.len(), total * width, "rows of all examples");
+    assert!(keys.has(inner, width) && values.has(inner, width), "keys and values of the encoder's rows");
     assert!(y.len() == q.len() && rows.is_multiple_of(examples.max(1)), "positions of examples");
-    assert_eq!(Some(&((hidden.len() / width) as i64)), starts.last(), "rows of all examples");
     // what the queries ask of the encoder's own columns; then what they get: `[rows, heads, width]`
     let mut asked = vec![0.0_f32; rows * heads * width];
     let shared = Shared(asked.as_mut_ptr());
 
-    let groups = width.div_ceil(COLUMNS * TOGETHER);
+    let groups = width.div_ceil(TOGETHER);
     each(heads * groups, &|piece| {
-        let (head, group) = (piece / groups, piece % groups);
-        let end = ((group + 1) * COLUMNS * TOGETHER).min(width);
-        let mut panel = vec![0.0; d * COLUMNS];
-        for column in (group * COLUMNS * TOGETHER..end).step_by(COLUMNS) {
-            let columns = (width - column).min(COLUMNS);
-            for (k, panel) in panel.chunks_mut(COLUMNS).enumerate() {
-                // SAFETY: the weight has this row and these columns.
-                unsafe {
-                    let from = keys.at(head * d + k, column);
-                    std::ptr::copy_nonoverlapping(from.cast::<u8>(), panel.as_mut_ptr().cast(), columns * 4);
-                }
-            }
+        let (head, first_column) = (piece / groups, piece % groups * TOGETHER);
+        let own = TOGETHER.min(width - first_column);
+        let mut panels = vec![0.0; d * TOGETHER];
+        for (k, panels) in panels.chunks_mut(TOGETHER).enumerate() {
+            keys.read(head * d + k, width, first_column, &mut panels[..own]);
+        }
+        for column in (0..own).step_by(COLUMNS) {
+            let columns = (own - column).min(COLUMNS);
             for first in (0..rows).step_by(ROWS) {
                 let count = (rows - first).min(ROWS);
                 let a = At { data: q[first * inner + head * d..].as_ptr(), stride: inner };
-                let b = At { data: panel.as_ptr(), stride: COLUMNS };
+                let b = At { data: panels[column..].as_ptr(), stride: TOGETHER };
                 // SAFETY: no other piece has these columns of this head.
                 unsafe {
-                    let to = shared.at((first * heads + head) * width + column);
+                    let to = shared.at((first * heads + head) * width + first_column + column);
                     tiles::product([count, d, columns], a, b, At { data: to, stride: heads * width });
                 }
             }
@@ -82,23 +91,59 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
     let groups = d.div_ceil(3 * DOT);
     each(heads * groups, &|piece| {
         let (head, group) = (piece / groups, piece % groups);
-        for column in (group * 3 * DOT..((group + 1) * 3 * DOT).min(d)).step_by(DOT) {
-            let columns = (d.min((group + 1) * 3 * DOT) - column).min(DOT);
+        let own = group * 3 * DOT..((group + 1) * 3 * DOT).min(d);
+        let mut weight = vec![0.0; DOT * width];
+        for column in own.clone().step_by(DOT) {
+            let columns = (own.end - column).min(DOT);
+            for (k, weight) in weight.chunks_mut(width).take(columns).enumerate() {
+                values.read(head * d + column + k, width, 0, weight);
+            }
             for first in (0..rows).step_by(DOT) {
                 let count = (rows - first).min(DOT);
+                let stride = heads * width;
                 // SAFETY: nobody writes to what was asked any more, and no other piece has these columns of y.
                 unsafe {
-                    let a = At {
-                        data: shared.at((first * heads + head) * width).cast_const(),
-                        stride: heads * width,
-                    };
-                    let b = At { data: values.at(head * d + column, 0), stride: width };
+                    let a = At { data: shared.at((first * heads + head) * width).cast_const(), stride };
+                    let b = At { data: weight.as_ptr(), stride: width };
                     let to = At { data: y.at(first * inner + head * d + column), stride: inner };
                     tiles::dots([count, width, columns], a, b, to);
                 }
             }
         }
     });
+}
+
+// === impl Stored ===
+
+impl Stored<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Floats(weight) => weight.outputs,
+            Self::Int8 { scales, .. } => scales.len(),
+        }
+    }
+
+    fn has(&self, rows: usize, width: usize) -> bool {
+        match self {
+            Self::Floats(weight) => (weight.outputs, weight.inner) == (rows, width),
+            Self::Int8 { values, scales } => scales.len() == rows && values.len() == rows * width,
+        }
+    }
+
+    /// Elements of a row from a column on, as floats.
+    fn read(&self, row: usize, width: usize, column: usize, floats: &mut [f32]) {
+        assert!(row < self.rows() && column + floats.len() <= width, "elements of the weight");
+        match self {
+            // SAFETY: the weight has these elements; it may be aligned to bytes only.
+            Self::Floats(weight) => unsafe {
+                let from = weight.at(row, column).cast::<u8>();
+                std::ptr::copy_nonoverlapping(from, floats.as_mut_ptr().cast(), size_of_val(floats));
+            },
+            Self::Int8 { values, scales } => {
+                rows::to_floats(&values[row * width + column..][..floats.len()], scales[row], floats);
+            }
+        }
+    }
 }
 
 /// Each row of `asked` becomes the mean of the rows of `hidden`, weighed by the softmax of its product with them.

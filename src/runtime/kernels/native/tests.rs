@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::attention::{self, Biased, SelfAttention};
-use super::cross::{self, Absorbed};
+use super::cross::{self, Absorbed, Stored};
 use super::products::{Int8Input, Int8Weight, Weight, gated, int8_gated, int8_product, product};
 use super::tiles::{COLUMNS, DEPTH};
 
@@ -201,16 +201,19 @@ fn absorbed_attention_is_that_of_keys_and_values() {
             let hidden = numbers(rows * width, 2);
             let scale = |x: Vec<f32>| x.into_iter().map(|x| x / 4.0).collect::<Vec<f32>>();
             let [w_k, w_v] = [3, 4].map(|seed| scale(numbers(inner * width, seed)));
-            let mut y = vec![0.0; q.len()];
-            let absorbed = Absorbed {
-                q: &q,
-                hidden: &hidden,
-                starts: &starts,
-                keys: weight(&w_k, [inner, width]),
-                values: weight(&w_v, [inner, width]),
-                heads,
-            };
+            // in floats, and as integers that the floats are
+            let integers =
+                [&w_k, &w_v].map(|w| w.iter().map(|x| (x * 400.0).round() as i8).collect::<Vec<i8>>());
+            let back = |w: &Vec<i8>| w.iter().map(|&x| f32::from(x) / 400.0).collect::<Vec<f32>>();
+            let [w_k, w_v] = integers.each_ref().map(back);
+            let scales = vec![1.0 / 400.0; inner];
+            let [mut y, mut of_integers] = [(); 2].map(|()| vec![0.0; q.len()]);
+            let [keys, values] = [&w_k, &w_v].map(|w| Stored::Floats(weight(w, [inner, width])));
+            let absorbed = Absorbed { q: &q, hidden: &hidden, starts: &starts, keys, values, heads };
             cross::attend(&each, absorbed, &mut y);
+            let [keys, values] = integers.each_ref().map(|values| Stored::Int8 { values, scales: &scales });
+            cross::attend(&each, Absorbed { keys, values, ..absorbed }, &mut of_integers);
+            assert_close(&of_integers, &y, "integers");
             let [k, v] = [&w_k, &w_v].map(|w| naive([rows, inner, width], &hidden, w));
             for (row, (q, y)) in q.chunks(d).zip(y.chunks(d)).enumerate() {
                 let (example, head) = (row / heads / positions, row % heads);

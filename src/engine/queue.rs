@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
-use super::choose::choose;
+use super::choose::{choose, choose_packed};
 use super::decoding::Decoding;
 use super::ready::Answers;
 use super::scheduler::{Answer, EngineError, Observer, Options, Reply, Request};
@@ -30,6 +30,8 @@ pub(super) struct Queue {
     news: Condvar,
     options: Options,
     d_model: usize,
+    /// Whether label batches are packed.
+    packs: bool,
 }
 
 struct Waiting {
@@ -42,9 +44,9 @@ struct Waiting {
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn new(options: Options, d_model: usize) -> Self {
+    pub(super) fn new(options: Options, d_model: usize, packs: bool) -> Self {
         let waiting = Waiting { scores: VecDeque::new(), texts: VecDeque::new(), open: true, devices: 0 };
-        Self { waiting: Mutex::new(waiting), news: Condvar::new(), options, d_model }
+        Self { waiting: Mutex::new(waiting), news: Condvar::new(), options, d_model, packs }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -120,7 +122,9 @@ impl Queue {
 
     /// The next batch of texts or of labels; empty if none wait.
     pub(super) fn take(&self, texts: bool, observer: &dyn Observer) -> Vec<Job> {
-        self.lock().take_batch(texts, &self.options, self.d_model, observer)
+        // the steps of texts are of padded batches
+        let choose = if self.packs && !texts { choose_packed } else { choose };
+        self.lock().take_batch(texts, choose, &self.options, self.d_model, observer)
     }
 }
 
@@ -135,10 +139,11 @@ impl Waiting {
         if texts { &mut self.texts } else { &mut self.scores }
     }
 
-    /// The longest-waiting request and its neighbours in length, as many as the budget allows.
+    /// The longest-waiting request and others, as many as the budget allows.
     fn take_batch(
         &mut self,
         texts: bool,
+        choose: fn(&[usize], &Options) -> Vec<usize>,
         options: &Options,
         d_model: usize,
         observer: &dyn Observer,

@@ -72,6 +72,12 @@ impl Kernels {
     pub fn are_fused(self) -> bool {
         self != Self::Standard
     }
+
+    /// Whether batches are packed: the rows of all examples lie behind each other, without padding.
+    #[must_use]
+    pub fn are_packed(self) -> bool {
+        matches!(self, Self::Packed | Self::Int8)
+    }
 }
 
 // === impl Arithmetic ===
@@ -89,7 +95,7 @@ impl Arithmetic {
     /// The same for a graph with a gradient, of padded batches and without integers.
     #[must_use]
     pub fn differentiable(self) -> Self {
-        if matches!(self.kernels, Kernels::Packed | Kernels::Int8) { Self::STANDARD } else { self }
+        if self.kernels.are_packed() { Self::STANDARD } else { self }
     }
 }
 

@@ -2,7 +2,6 @@
 //! batches, in which the rows of all examples lie behind each other without padding.
 
 use super::builder::{Graph, Value};
-use super::fused::Kernels;
 use super::op::{DType, Op};
 use super::shape::Dim;
 
@@ -62,7 +61,7 @@ impl Graph {
     /// Whether batches are packed, for a CPU.
     #[must_use]
     pub fn is_packed(&self) -> bool {
-        matches!(self.kernels(), Kernels::Packed | Kernels::Int8)
+        self.kernels().are_packed()
     }
 
     /// x `[rows, width]` times each weight `[outputs, width]`, transposed, side by side.

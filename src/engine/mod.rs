@@ -8,6 +8,7 @@ mod choose;
 mod decoding;
 mod generation;
 mod generator;
+mod outflow;
 mod queue;
 mod ready;
 mod sampler;

@@ -4,6 +4,7 @@
 mod base;
 mod batch;
 mod beams;
+mod cache;
 mod choose;
 mod decoding;
 mod generation;

@@ -86,12 +86,6 @@ impl Arithmetic {
     /// Standard operators on f32.
     pub const STANDARD: Self = Self { kernels: Kernels::Standard, floats: DType::F32 };
 
-    /// The same for a graph over a padded batch.
-    #[must_use]
-    pub fn padded(self) -> Self {
-        if self.kernels == Kernels::Packed { Self::STANDARD } else { self }
-    }
-
     /// The same for a graph with a gradient, of padded batches and without integers.
     #[must_use]
     pub fn differentiable(self) -> Self {

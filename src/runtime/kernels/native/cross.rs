@@ -1,7 +1,7 @@
 //! Attention of decoder positions to the packed rows of the encoder, absorbed: keys and values are never made.
 
 use super::products::Weight;
-use super::tiles::{self, At, COLUMNS, DOT, ROWS};
+use super::tiles::{self, At, COLUMNS, DOT_COLUMNS, DOT_ROWS, ROWS};
 use super::{Each, Shared};
 use crate::runtime::kernels::rows;
 
@@ -88,18 +88,18 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
     });
 
     let y = Shared(y.as_mut_ptr());
-    let groups = d.div_ceil(3 * DOT);
+    let groups = d.div_ceil(4 * DOT_COLUMNS);
     each(heads * groups, &|piece| {
         let (head, group) = (piece / groups, piece % groups);
-        let own = group * 3 * DOT..((group + 1) * 3 * DOT).min(d);
-        let mut weight = vec![0.0; DOT * width];
-        for column in own.clone().step_by(DOT) {
-            let columns = (own.end - column).min(DOT);
+        let own = group * 4 * DOT_COLUMNS..((group + 1) * 4 * DOT_COLUMNS).min(d);
+        let mut weight = vec![0.0; DOT_COLUMNS * width];
+        for column in own.clone().step_by(DOT_COLUMNS) {
+            let columns = (own.end - column).min(DOT_COLUMNS);
             for (k, weight) in weight.chunks_mut(width).take(columns).enumerate() {
                 values.read(head * d + column + k, width, 0, weight);
             }
-            for first in (0..rows).step_by(DOT) {
-                let count = (rows - first).min(DOT);
+            for first in (0..rows).step_by(DOT_ROWS) {
+                let count = (rows - first).min(DOT_ROWS);
                 let stride = heads * width;
                 // SAFETY: nobody writes to what was asked any more, and no other piece has these columns of y.
                 unsafe {
@@ -150,9 +150,9 @@ impl Stored<'_> {
 fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
     let (rows, length) = (asked.len() / width, hidden.len() / width);
     let mut scores = vec![0.0; rows * length];
-    for key in (0..length).step_by(DOT) {
-        for row in (0..rows).step_by(DOT) {
-            let (count, columns) = ((rows - row).min(DOT), (length - key).min(DOT));
+    for key in (0..length).step_by(DOT_COLUMNS) {
+        for row in (0..rows).step_by(DOT_ROWS) {
+            let (count, columns) = ((rows - row).min(DOT_ROWS), (length - key).min(DOT_COLUMNS));
             let a = At { data: asked[row * width..].as_ptr(), stride: width };
             let b = At { data: hidden[key * width..].as_ptr(), stride: width };
             let to = At { data: scores[row * length + key..].as_mut_ptr(), stride: length };

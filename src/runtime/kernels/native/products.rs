@@ -1,6 +1,6 @@
 //! Rows times the weights of a checkpoint.
 
-use super::tiles::{self, At, COLUMNS, DEPTH, DOT, ROWS, Scales};
+use super::tiles::{self, At, COLUMNS, DEPTH, DOT_COLUMNS, DOT_ROWS, ROWS, Scales};
 use super::{Each, Grid, Shared};
 use crate::runtime::kernels::rows;
 
@@ -215,9 +215,9 @@ impl Panels for Floats<'_> {
             // SAFETY: the rows were just counted, and the panel is as deep as they are wide.
             return unsafe { tiles::product([rows, inner, columns], a, b, c) };
         }
-        for column in (0..columns).step_by(DOT) {
-            for row in (0..rows).step_by(DOT) {
-                let (count, wide) = ((rows - row).min(DOT), (columns - column).min(DOT));
+        for column in (0..columns).step_by(DOT_COLUMNS) {
+            for row in (0..rows).step_by(DOT_ROWS) {
+                let (count, wide) = ((rows - row).min(DOT_ROWS), (columns - column).min(DOT_COLUMNS));
                 // SAFETY: as above; the weight has these rows.
                 unsafe {
                     let b = self.weight.at(panel * COLUMNS + column, 0);

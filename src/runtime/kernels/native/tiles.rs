@@ -14,8 +14,10 @@ pub(super) const ROWS: usize = 12;
 pub(super) const COLUMNS: usize = 32;
 /// Rows of integers that are multiplied at once.
 pub(super) const DEPTH: usize = 4;
-/// Rows of both sides of a tile of dot products.
-pub(super) const DOT: usize = 5;
+/// Rows of a tile of dot products.
+pub(super) const DOT_ROWS: usize = 6;
+/// Columns of a tile of dot products.
+pub(super) const DOT_COLUMNS: usize = 4;
 
 /// Whether the processor has vectors of 512 bits.
 pub(in crate::runtime) fn are_wide() -> bool {
@@ -64,7 +66,8 @@ pub(super) unsafe fn product(
     plain::product([rows, inner, columns], a, b, c);
 }
 
-/// c `[rows, columns]` = a `[rows, inner]` b' `[columns, inner]`, of at most [`DOT`] rows and columns.
+/// c `[rows, columns]` = a `[rows, inner]` b' `[columns, inner]`, of at most [`DOT_ROWS`] rows and [`DOT_COLUMNS`]
+/// columns.
 ///
 /// # Safety
 /// All three lie in memory as they say.
@@ -74,7 +77,7 @@ pub(super) unsafe fn dots(
     b: At<*const f32>,
     c: At<*mut f32>,
 ) {
-    debug_assert!(rows <= DOT && columns <= DOT);
+    debug_assert!(rows <= DOT_ROWS && columns <= DOT_COLUMNS);
     #[cfg(target_arch = "x86_64")]
     if wide::are_here() {
         // SAFETY: the processor was just asked; memory is the caller's duty.

@@ -1,6 +1,6 @@
 //! Every implementation of a tile computes the same.
 
-use super::{At, COLUMNS, DEPTH, DOT, ROWS, Scales, dots, integers, plain, product, turn};
+use super::{At, COLUMNS, DEPTH, DOT_COLUMNS, DOT_ROWS, ROWS, Scales, dots, integers, plain, product, turn};
 
 /// Numbers of both signs.
 fn numbers(count: usize) -> Vec<f32> {
@@ -45,7 +45,7 @@ fn a_tile_is_the_product_of_its_sides() {
 
 #[test]
 fn dots_are_the_products_of_rows() {
-    for [rows, inner, columns] in sizes(DOT, DOT) {
+    for [rows, inner, columns] in sizes(DOT_ROWS, DOT_COLUMNS) {
         let (a, b) = (numbers(rows * inner), numbers(columns * inner + 3));
         let mut want = vec![0.0; rows * columns];
         for i in 0..rows * columns {

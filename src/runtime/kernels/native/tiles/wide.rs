@@ -1,14 +1,16 @@
 //! The same in vectors of 512 bits.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_castpd_ps, _mm512_castps_pd,
-    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_add_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
-    _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m128, __m512, __m512i, __mmask16, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
+    _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_castps512_ps256, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
+    _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
-use super::{At, COLUMNS, DEPTH, DOT, ROWS, Scales};
+use super::{At, COLUMNS, DEPTH, DOT_COLUMNS, DOT_ROWS, ROWS, Scales};
 
 /// Floats that are fetched before they are read.
 const AHEAD: usize = 8 * LANES;
@@ -103,21 +105,20 @@ pub(super) unsafe fn dots(
 ) {
     // SAFETY: the caller's duty.
     unsafe {
-        match (rows, columns) {
-            (DOT, DOT) => dots_of::<DOT, DOT>(inner, a, b, c),
-            (4, DOT) => dots_of::<4, DOT>(inner, a, b, c),
-            (3, DOT) => dots_of::<3, DOT>(inner, a, b, c),
-            (2, DOT) => dots_of::<2, DOT>(inner, a, b, c),
-            (1, DOT) => dots_of::<1, DOT>(inner, a, b, c),
-            (DOT, 1) => dots_of::<DOT, 1>(inner, a, b, c),
-            _ => {
-                for i in 0..rows {
-                    for j in 0..columns {
-                        let (a, b) = (a.row(i), b.row(j));
-                        let c = At { data: c.data.add(i * c.stride + j), ..c };
-                        dots_of::<1, 1>(inner, a, b, c);
-                    }
-                }
+        if columns == DOT_COLUMNS {
+            return match rows {
+                1 => dots_of::<1, DOT_COLUMNS>(inner, a, b, c),
+                2 => dots_of::<2, DOT_COLUMNS>(inner, a, b, c),
+                3 => dots_of::<3, DOT_COLUMNS>(inner, a, b, c),
+                4 => dots_of::<4, DOT_COLUMNS>(inner, a, b, c),
+                5 => dots_of::<5, DOT_COLUMNS>(inner, a, b, c),
+                _ => dots_of::<DOT_ROWS, DOT_COLUMNS>(inner, a, b, c),
+            };
+        }
+        for j in 0..columns {
+            for i in 0..rows {
+                let to = At { data: c.data.add(i * c.stride + j), ..c };
+                dots_of::<1, 1>(inner, a.row(i), b.row(j), to);
             }
         }
     }
@@ -131,10 +132,11 @@ unsafe fn dots_of<const R: usize, const C: usize>(
     c: At<*mut f32>,
 ) {
     let mut sums = [[_mm512_setzero_ps(); C]; R];
+    let whole = inner / LANES * LANES;
     // SAFETY: the caller's duty.
     unsafe {
         for k in (0..inner).step_by(LANES) {
-            let here = lanes(inner, k / LANES);
+            let here = if k < whole { !0 } else { lanes(inner - whole, 0) };
             let mut x = [_mm512_setzero_ps(); R];
             for (i, x) in x.iter_mut().enumerate() {
                 *x = _mm512_maskz_loadu_ps(here, a.data.add(i * a.stride + k));
@@ -147,11 +149,30 @@ unsafe fn dots_of<const R: usize, const C: usize>(
             }
         }
         for (i, sums) in sums.into_iter().enumerate() {
-            for (j, sum) in sums.into_iter().enumerate() {
-                *c.data.add(i * c.stride + j) = _mm512_reduce_add_ps(sum);
+            let to = c.data.add(i * c.stride);
+            if let [a, b, c, d] = sums[..] {
+                _mm_storeu_ps(to, four_sums([a, b, c, d]));
+            } else {
+                for (j, sum) in sums.into_iter().enumerate() {
+                    *to.add(j) = _mm512_reduce_add_ps(sum);
+                }
             }
         }
     }
+}
+
+/// The sum of the lanes of each.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn four_sums([a, b, c, d]: [__m512; 4]) -> __m128 {
+    // a0 b0 a1 b1 + a2 b2 a3 b3 of each quarter
+    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+    let high = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+    let quarters = _mm512_add_ps(low, high);
+    let halves = _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps::<1>(quarters));
+    _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves))
 }
 
 /// 32 rows of b, of which each has `inner` floats, a multiple of 16, as columns.

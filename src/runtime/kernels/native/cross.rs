@@ -42,7 +42,7 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
     let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, starts.len() - 1);
     let total = starts[examples].unsigned_abs() as usize;
     assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
-    let width = hidden.len() / total.max(1);
+    let width = keys.width();
     assert_eq!(hidden.len(), total * width, "rows of all examples");
     assert!(keys.has(inner, width) && values.has(inner, width), "keys and values of the encoder's rows");
     assert!(y.len() == q.len() && rows.is_multiple_of(examples.max(1)), "positions of examples");
@@ -120,6 +120,13 @@ impl Stored<'_> {
         match self {
             Self::Floats(weight) => weight.outputs,
             Self::Int8 { scales, .. } => scales.len(),
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::Floats(weight) => weight.inner,
+            Self::Int8 { values, scales } => values.len() / scales.len().max(1),
         }
     }
 

@@ -68,7 +68,7 @@ impl Grid {
         /// Bytes of weights, times passes over them, that are worth a thread.
         const WORTH_A_THREAD: usize = 48 * 1024;
         let blocks = rows.div_ceil(row_block).max(1);
-        let row_block = rows.div_ceil(blocks).next_multiple_of(tiles::ROWS);
+        let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(tiles::ROWS);
         let passes = row_block.min(rows).div_ceil(tiles::ROWS).max(1);
         let together = (WORTH_A_THREAD / (bytes * passes).max(1)).clamp(1, panels.max(1));
         Self { rows, row_block, panels, together }

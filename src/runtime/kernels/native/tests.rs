@@ -229,6 +229,21 @@ fn absorbed_attention_is_that_of_keys_and_values() {
     }
 }
 
+#[test]
+fn batches_of_nothing_are_nothing() {
+    attention::attend(
+        &each,
+        SelfAttention { qkv: &[], starts: &[0, 0], position: &[0.0; 6], heads: 2 },
+        &mut [],
+    );
+    product(&each, &[], &[weight(&[0.0; 12], [3, 4])], &mut []);
+    let (w, mut y) = (numbers(8 * 5, 1), vec![9.0; 8]);
+    let [keys, values] = [(); 2].map(|()| Stored::Floats(weight(&w, [8, 5])));
+    let absorbed = Absorbed { q: &[1.0; 8], hidden: &[], starts: &[0, 0], keys, values, heads: 2 };
+    cross::attend(&each, absorbed, &mut y);
+    assert_eq!(y, [0.0; 8], "who sees nothing gets nothing");
+}
+
 /// No row or column is left out or done twice, however the work is cut.
 #[test]
 fn pieces_of_work_cover_a_grid_once() {

@@ -52,8 +52,8 @@ pub(in super::super) fn attend(each: Each<'_>, of: SelfAttention<'_>, y: &mut [f
         let bias = |query: usize| &position[length - 1 - query..][..length];
         // SAFETY: the example's rows end at `end`, and a head's columns within them.
         unsafe {
-            one_head([length, d], three(qkv, inner, first, head * d), bias, part(y, inner, first, head * d))
-        };
+            one_head([length, d], three(qkv, inner, first, head * d), bias, part(y, inner, first, head * d));
+        }
     });
 }
 

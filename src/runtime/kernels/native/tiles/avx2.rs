@@ -42,6 +42,7 @@ pub(super) unsafe fn integers(
 
 /// Magnitudes are 127 at most, so that two products fit into 16 bits.
 #[target_feature(enable = "avx2")]
+#[expect(clippy::needless_range_loop, reason = "rows by columns of registers")]
 unsafe fn sums(
     inner: usize,
     a: At<*const u8>,

@@ -94,11 +94,11 @@ fn integers_are_multiplied_exactly() {
             })
             .collect();
         let mut want = vec![0.0; rows * columns];
-        for i in 0..rows * columns {
+        for (i, want) in want.iter_mut().enumerate() {
             let (row, j) = (i / columns, i % columns);
             let term =
                 |k: usize| (i32::from(x[row * inner * DEPTH + k]) - 128) * number(k / DEPTH, j, k % DEPTH);
-            want[i] = (0..inner * DEPTH).map(term).sum::<i32>() as f32 * (of_columns[j] * of_rows[row]);
+            *want = (0..inner * DEPTH).map(term).sum::<i32>() as f32 * (of_columns[j] * of_rows[row]);
         }
         let check = |name: &str, function: &dyn Fn(At<*const u8>, Scales, At<*mut f32>)| {
             let mut c = vec![0.0; rows * columns];

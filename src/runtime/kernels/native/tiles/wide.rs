@@ -125,6 +125,7 @@ pub(super) unsafe fn dots(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[expect(clippy::needless_range_loop, reason = "rows by columns of registers")]
 unsafe fn dots_of<const R: usize, const C: usize>(
     inner: usize,
     a: At<*const f32>,

@@ -96,7 +96,7 @@ impl Graph {
         };
         let opset = |domain: &str, version| OperatorSet { domain: domain.into(), version };
         let mut opset_import = vec![opset("", OPSET), opset("com.microsoft", 1)];
-        if self.kernels().are_fused() {
+        if self.has_own_operators() {
             opset_import.push(opset(FUSED_DOMAIN, 1));
         }
         Model { ir_version: IR_VERSION, producer_name: "xprompt".into(), graph: Some(graph), opset_import }

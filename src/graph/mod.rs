@@ -13,6 +13,7 @@ mod gradient;
 mod int8;
 mod op;
 mod proto;
+mod recompute;
 mod shape;
 
 pub use builder::{Graph, Value, Weight};
@@ -20,4 +21,5 @@ pub use emit::{External, WeightSource};
 pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
 pub use int8::{Int8, Int8Rows, Unscaled, int8_name, int8_scale_name};
 pub use op::DType;
+pub use recompute::Activations;
 pub use shape::Dim;

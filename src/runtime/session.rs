@@ -8,7 +8,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::replay::Replays;
 use super::resident::Resident;
-use super::{Device, RuntimeError, gpu};
+use super::{Device, Precision, RuntimeError, gpu, peak};
 use crate::t5::Int8Weights;
 
 /// A tensor that goes into a run.
@@ -41,6 +41,8 @@ pub struct Session {
     host: MemoryInfo<'static>,
     on_gpu: bool,
     replays: Option<Replays>,
+    /// Whether results have to be checked to be finite.
+    may_overflow: bool,
     /// What the graph's weights lie in, if it is shared; freed after the graph.
     _weights: Option<Arc<Resident>>,
     /// Integer weights that it reads in place.
@@ -113,10 +115,16 @@ impl Session {
             host: Device::Cpu.memory()?,
             on_gpu: device != Device::Cpu,
             replays: if replay { Replays::on(device)? } else { None },
+            may_overflow: false,
             _weights: weights,
             _int8: None,
             inner,
         })
+    }
+
+    /// The same, whose results have to be finite if they may overflow in the precision.
+    pub(super) fn checked_in(self, precision: Precision) -> Self {
+        Self { may_overflow: precision.may_overflow(), ..self }
     }
 
     /// The same, which keeps the integer weights that it reads.
@@ -127,17 +135,26 @@ impl Session {
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.
     ///
     /// # Errors
-    /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short.
+    /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short. In f16, if a result is not
+    /// finite.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Outputs, RuntimeError> {
         let read: Vec<(&str, Input<'_>)> =
             inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
         if let Some(replays) = &mut self.replays {
-            return replays.run(&mut self.inner, &self.outputs, &read);
+            let results = replays.run(&mut self.inner, &self.outputs, &read)?;
+            return self.checked(results);
         }
-        let _beside_others = self.on_gpu.then(gpu::beside_others);
-        let values = host_values(&self.inner, &read)?;
-        let mut results = self.inner.run(values)?;
-        take_all(&self.outputs, |name| results.remove(name))
+        let results = {
+            let _beside_others = self.on_gpu.then(gpu::beside_others);
+            let values = host_values(&self.inner, &read)?;
+            let mut results = self.inner.run(values)?;
+            take_all(&self.outputs, |name| results.remove(name))?
+        };
+        self.checked(results)
+    }
+
+    fn checked(&self, results: Outputs) -> Result<Outputs, RuntimeError> {
+        if self.may_overflow { results.finite() } else { Ok(results) }
     }
 
     fn reads(&self, name: &str) -> bool {
@@ -175,8 +192,20 @@ impl Session {
         for name in &self.outputs {
             binding.bind_output_to_device(name, if keep(name) { &self.device } else { &self.host })?;
         }
-        let mut results = self.inner.run_binding(&binding)?;
-        take_all(&self.outputs, |name| results.remove(name))
+        let results = {
+            let mut results = self.inner.run_binding(&binding)?;
+            take_all(&self.outputs, |name| results.remove(name))?
+        };
+        self.checked(results)
+    }
+
+    /// The most bytes that the session's tensors took on its device at once, in all runs so far: what runs compute, and
+    /// weights that no other session reads. None if the library does not count them.
+    ///
+    /// # Errors
+    /// If ONNX Runtime fails.
+    pub fn peak_bytes(&self) -> Result<Option<usize>, RuntimeError> {
+        peak::of(&self.inner, &self.device)
     }
 }
 
@@ -231,6 +260,15 @@ impl Outputs {
         Self(outputs)
     }
 
+    /// The same if all numbers on the host are finite.
+    fn finite(self) -> Result<Self, RuntimeError> {
+        let overflowed = |output: &&Output| output.f32s().is_ok_and(|xs| xs.iter().any(|x| !x.is_finite()));
+        match self.0.iter().find(overflowed) {
+            Some(output) => Err(RuntimeError::NotFinite { output: output.name.clone() }),
+            None => Ok(self),
+        }
+    }
+
     /// The outputs' shapes, in the order of the graph.
     pub(super) fn shapes(&self) -> impl Iterator<Item = Option<Vec<usize>>> {
         self.0.iter().map(Output::shape)
@@ -243,5 +281,28 @@ impl Outputs {
     pub fn take(&mut self, name: &str) -> Result<Output, RuntimeError> {
         let at = self.0.iter().position(|output| output.name == name);
         at.map(|i| self.0.swap_remove(i)).ok_or_else(|| RuntimeError::Output(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(numbers: &[f32]) -> Outputs {
+        let value = |xs: &[f32]| Tensor::from_array(([xs.len()], xs.to_vec())).unwrap().into_dyn();
+        Outputs(vec![Output::new("loss".into(), value(&[1.0])), Output::new("logits".into(), value(numbers))])
+    }
+
+    #[test]
+    fn what_left_the_range_of_f16_is_named_with_the_remedy() {
+        crate::runtime::Runtime::start(None, Some(2)).unwrap();
+        assert!(outputs(&[1.0, -1e9]).finite().is_ok());
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let words = outputs(&[0.5, bad]).finite().unwrap_err().to_string();
+            assert!(
+                words.starts_with("logits is not finite") && words.contains("--precision bf16"),
+                "{words}"
+            );
+        }
     }
 }

@@ -12,11 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use cudarc::driver::DriverError;
 use cudarc::driver::{result, sys};
 
-/// The kernels, compiled for Ampere and newer.
-const PTX: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("kernels.ptx"), "\0").as_bytes()) {
-    Ok(ptx) => ptx,
-    Err(_) => panic!("the PTX is text"),
-};
+/// The kernels, compiled for Ampere and newer, and a zero byte.
+const PTX: &str = concat!(include_str!("kernels.ptx"), "\0");
 
 /// Threads of a block whose threads work on elements, or whose warps each on a row.
 const BLOCK: u32 = 256;
@@ -136,6 +133,18 @@ pub(super) fn launch(
         )?;
     }
     Ok(())
+}
+
+/// Copies bytes of the GPU to others of it, on a stream of the current context.
+pub(super) fn copy(
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+    stream: *mut c_void,
+) -> Result<(), LaunchError> {
+    let [to, from] = [to.cast_const(), from].map(|at| at as sys::CUdeviceptr);
+    // SAFETY: both are tensors of that size, which ONNX Runtime keeps until the stream has passed this copy.
+    Ok(unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cast())? })
 }
 
 /// A kernel in the current context, whose module is loaded the first time.

@@ -4,6 +4,7 @@
 //! `kernels.cu` and `attention.cu` are compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the
 //! driver compiles it for its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
 
+mod after;
 mod cpu;
 mod int8;
 mod launch;
@@ -15,6 +16,7 @@ use ort::value::TensorElementType;
 
 use super::Device;
 use crate::graph::{FUSED_DOMAIN, Fused, Int8};
+use after::After;
 use cpu::CpuOperator;
 use int8::Int8Operator;
 use operator::CudaOperator;
@@ -22,13 +24,20 @@ use operator::CudaOperator;
 /// The operators with their kernels for a device.
 pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
     let mut domain = OperatorDomain::new(FUSED_DOMAIN)?;
-    for fused in Fused::ALL {
-        domain = match device {
-            Device::Cpu => domain.add(CpuOperator(fused))?,
-            Device::Cuda(_) => domain
-                .add(CudaOperator::new(fused, TensorElementType::Float32))?
-                .add(CudaOperator::new(fused, TensorElementType::Bfloat16))?,
-        };
+    let elements = match device {
+        Device::Cpu => &[TensorElementType::Float32][..],
+        Device::Cuda(_) => {
+            &[TensorElementType::Float32, TensorElementType::Bfloat16, TensorElementType::Float16]
+        }
+    };
+    for &element in elements {
+        domain = domain.add(After::new(device, element))?;
+        for fused in Fused::ALL.into_iter().filter(|&fused| fused != Fused::After) {
+            domain = match device {
+                Device::Cpu => domain.add(CpuOperator(fused))?,
+                Device::Cuda(_) => domain.add(CudaOperator::new(fused, element))?,
+            };
+        }
     }
     if device == Device::Cpu {
         for int8 in Int8::ALL {

@@ -73,7 +73,7 @@ struct Arguments {
     /// Where to compute, as the programs' --device.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// f32, tf32 or bf16; by default what is usual on the device.
+    /// f32, tf32, bf16 or f16; by default what is usual on the device.
     #[arg(long)]
     precision: Option<Precision>,
     /// ONNX Runtime library.

@@ -34,12 +34,12 @@ fn peak(model: &Model, arithmetic: Arithmetic, activations: Activations, length:
     let graph = graphs::tuning(model.checkpoint(), Answers::Candidates, arithmetic, activations);
     let mut session = model.session(&graph, &[]).unwrap();
     let ids: Vec<i64> = (0..rows * length).map(|i| 200 + (i * 13 % 90) as i64).collect();
-    let bias = chain(model, rows, target);
-    let d = model.config().d_model;
+    let (bias, mask) = (chain(model, rows, target), vec![1.0; rows * length]);
+    let prompt = vec![0.5; model.config().d_model];
     let inputs = [
         (graphs::IDS, Input::i64([rows, length], &ids)),
-        (graphs::MASK, Input::f32([rows, length], &vec![1.0; rows * length])),
-        (graphs::PROMPT_ROWS, Input::f32([1, d], &vec![0.5; d])),
+        (graphs::MASK, Input::f32([rows, length], &mask)),
+        (graphs::PROMPT_ROWS, Input::f32([1, prompt.len()], &prompt)),
         (graphs::DECODER_IDS, Input::i64([rows, target], &[0, 300, 0, 300, 0, 300, 0, 300])),
         (graphs::BIAS_INDEX, Input::i64([rows, target, target], &bias)),
         (graphs::CANDIDATES, Input::i64([2], &[300, 400])),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use xprompt::graph::Activations;
+use xprompt::graph::{Activations, Arithmetic, DType, Kernels};
 use xprompt::runtime::{Device, Model, RuntimeError};
 use xprompt::t5::Config;
 
@@ -46,6 +46,8 @@ pub struct Plan {
     half: bool,
     /// Whether fused kernels compute, which keep less.
     fused: bool,
+    /// Whether attention is one of them, which keeps no scores.
+    attention: bool,
 }
 
 /// What a graph keeps of each position.
@@ -70,7 +72,7 @@ impl Plan {
             Device::Cuda(_) => (GPU, ENOUGH_GPU),
         };
         let fused = device != Device::Cpu;
-        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1, half: false, fused }
+        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1, half: false, fused, attention: false }
     }
 
     /// A plan for a model on its device and on others like it, within `bytes` of memory for activations if given; else
@@ -82,9 +84,10 @@ impl Plan {
         let rooms = lanes.iter().map(Model::room_beside_weights).collect::<Result<Vec<_>, _>>()?;
         let least = rooms.into_iter().flatten().min();
         let first = &lanes[0];
-        let half = first.precision().is_half();
+        let Arithmetic { kernels, floats } = first.arithmetic();
+        let (half, attention) = (floats != DType::F32, kernels == Kernels::FusedAttention);
         let planned = Self::new(first.device(), bytes.or(least.map(share_of))).over(lanes.len());
-        Ok(Self { half, ..planned })
+        Ok(Self { half, attention, ..planned })
     }
 
     /// The same for runs that are spread over several devices, each with memory of its own.
@@ -153,10 +156,14 @@ impl Plan {
     ///
     /// Standard operators on f32: about ten vectors of `d_model`, six of `d_ff`, and three rows of attention scores per
     /// head. For the bundled model's eight layers this gives 290 KB at length 100, where 320 KB were measured. Fused
-    /// kernels keep less: this gives 44 KB a layer of T5 Large in bf16 at length 148, and 83 KB of XL, where the whole
-    /// process took 40 and 75 KB a position and layer more than its weights.
+    /// kernels keep less: this gives 39 KB a layer of T5 Large in bf16, 74 KB of XL and 147 KB of XXL, where the whole process
+    /// took 32, 61 and 150 KB a position and layer more than its weights.
     fn bytes_per_layer(self, config: &Config, length: usize) -> usize {
-        let [width, wide, scores] = if self.fused { [8, 4, 1] } else { [10, 6, 3] };
+        let [width, wide, scores] = match (self.fused, self.attention) {
+            (_, true) => [8, 4, 0],
+            (true, false) => [8, 4, 1],
+            (false, false) => [10, 6, 3],
+        };
         let floats = width * config.d_model + wide * config.d_ff + scores * config.num_heads * length;
         floats * if self.half { 2 } else { 4 }
     }
@@ -323,8 +330,8 @@ mod tests {
         let plan = Plan::new(Device::Cpu, None);
         assert!((250_000..350_000).contains(&(config.num_layers * plan.bytes_per_layer(&config, 100))));
         let large = Config { d_model: 1024, d_ff: 2816, num_heads: 16, ..config };
-        let plan = Plan { half: true, ..Plan::new(Device::Cuda(0), None) };
-        assert!((40_000..46_000).contains(&plan.bytes_per_layer(&large, 148)));
+        let plan = Plan { half: true, attention: true, ..Plan::new(Device::Cuda(0), None) };
+        assert!((36_000..42_000).contains(&plan.bytes_per_layer(&large, 148)));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl<'m> Tuner<'m> {
     /// As [`contributions`](Self::contributions).
     pub fn losses(&mut self, examples: &[Tuned<'_>]) -> Result<Vec<f32>, RuntimeError> {
         let plan = self.plan;
-        let cut = |config: &Config, lengths: &[usize]| {
+        let cut = |config: &Config, lengths: &[usize]| -> Vec<(Range<usize>, Activations)> {
             let runs = plan.runs(config, Keeps::OneLayer, lengths).into_iter();
             runs.map(|run| (run, Activations::Kept)).collect()
         };

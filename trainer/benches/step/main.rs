@@ -242,7 +242,7 @@ impl Batch<'_> {
             What::TuneLabels | What::TuneText => {
                 let (answers, target) = self.task()?;
                 let examples = vec![Tuned { source, target: &target, answers: &answers }; self.size];
-                let plan = Plan::new(device, Some(self.arguments.memory << 20)).over(models.len());
+                let plan = Plan::of(models, Some(self.arguments.memory << 20))?;
                 let mut tuner = Tuner::new(models, plan);
                 let made = timed(&mut || {
                     let done = tuner.contributions(&examples)?;

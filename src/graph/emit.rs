@@ -103,6 +103,12 @@ impl Graph {
             .encode_to_vec()
     }
 
+    /// Whether a runtime needs this project's kernels to run it.
+    #[must_use]
+    pub fn has_own_operators(&self) -> bool {
+        self.nodes.iter().any(|node| node.op.onnx().0 == FUSED_DOMAIN)
+    }
+
     /// The nodes in order, and behind them the copies that give outputs their names.
     fn node_protos(&self) -> impl Iterator<Item = NodeProto> {
         let name = |value: Value| self.values[value.0].name.clone();

@@ -9,7 +9,7 @@ use ort::value::{DynValue, Tensor};
 
 use super::borrowed::Borrowed;
 use super::resident::Resident;
-use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
+use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, State, gpu, kernels, placement};
 use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
 use crate::t5::{Checkpoint, Config, Int8Weights};
 
@@ -160,6 +160,14 @@ impl Model {
     pub fn replayed_session(&self, graph: &Graph) -> Result<Session, RuntimeError> {
         // a profile is of nodes, which a replay does not run
         self.load(graph, &[], self.device != Device::Cpu && self.profiles.is_none())
+    }
+
+    /// Memory on the model's device for a graph's input that runs change in place, in the float type of its arithmetic.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn state(&self, shape: &[usize]) -> Result<State, RuntimeError> {
+        State::new(self.device, self.arithmetic().floats, shape)
     }
 
     fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {

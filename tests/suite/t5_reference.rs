@@ -182,7 +182,7 @@ fn tuning(model: &Model, answers: Answers, arithmetic: Arithmetic) -> Graph {
     graphs::tuning(model.checkpoint(), answers, arithmetic, Activations::Kept)
 }
 
-fn assert_close(what: &str, floats: DType, got: &[f32], want: &[f32]) {
+pub(crate) fn assert_close(what: &str, floats: DType, got: &[f32], want: &[f32]) {
     let apart = relative(got, want);
     eprintln!("{what}: {apart:.1e}");
     let tolerance = match floats {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use xprompt::graph::{Activations, Arithmetic};
 use xprompt::prompt::write_atomically;
-use xprompt::t5::{Checkpoint, graphs};
+use xprompt::t5::{Checkpoint, graphs, step};
 
 use super::options::ModelFolder;
 
@@ -58,7 +58,7 @@ impl Graph {
         let graph = match self.kind {
             Kind::Scoring => graphs::scoring(&checkpoint, arithmetic),
             Kind::Encoder => graphs::encoder(&checkpoint, arithmetic),
-            Kind::DecoderStep => graphs::decoder_step(&checkpoint, arithmetic),
+            Kind::DecoderStep => step::decoder_step(&checkpoint, arithmetic),
             Kind::TuningLabels => tuning(graphs::Answers::Candidates),
             Kind::TuningText => tuning(graphs::Answers::Vocabulary),
             Kind::LossLabels => loss(graphs::Answers::Candidates),

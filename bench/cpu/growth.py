@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
     cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help=", ".join(models.SHAPES))
+    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help=", ".join(models.t5_shapes.SHAPES))
     parser.add_argument("--precisions", type=names, default=["int8", "f32"])
     parser.add_argument("--only", type=names, default=[*SWEEPS], help=", ".join(SWEEPS))
     parser.add_argument("--most-tasks", type=int, default=10000, help="each prompt of base is a file of 70 KiB")

@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "bench"))
+import t5_shapes  # noqa: E402
+
 PROMPT = 20  # rows in front of each text
 GENERATE = 16
-
-# T5 v1.1 shapes: d_model, d_ff, heads, layers of each stack
-SHAPES = {"tiny": (64, 128, 2, 2), "base": (768, 2048, 12, 12), "large": (1024, 2816, 16, 24)}
-VOCABULARY, D_KV = 32128, 64
 
 # Lengths of texts in tokens: smallest, most frequent, largest. `mixed` is a third of each.
 LENGTHS = {"tweets": (8, 24, 64), "sentences": (10, 40, 110), "passages": (200, 300, 400)}
@@ -27,7 +26,7 @@ def make(name: str, folder: Path) -> Path:
         return model
     shutil.rmtree(model, ignore_errors=True)
     model.mkdir(parents=True)
-    if name in SHAPES:
+    if name in t5_shapes.SHAPES:
         random_weights(name, model)
     else:
         shutil.copytree(ROOT / "models" / name, model, dirs_exist_ok=True)
@@ -46,23 +45,10 @@ def make(name: str, folder: Path) -> Path:
 
 def random_weights(name: str, model: Path) -> None:
     import torch
-    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers import T5ForConditionalGeneration
 
-    d_model, d_ff, heads, layers = SHAPES[name]
     torch.manual_seed(1)
-    config = T5Config(
-        vocab_size=VOCABULARY,
-        d_model=d_model,
-        d_kv=D_KV,
-        d_ff=d_ff,
-        num_heads=heads,
-        num_layers=layers,
-        num_decoder_layers=layers,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-        eos_token_id=VOCABULARY - 1,
-    )
+    config = t5_shapes.config(name, eos_token_id=t5_shapes.VOCABULARY - 1)
     T5ForConditionalGeneration(config).eval().save_pretrained(model)
 
 

@@ -55,7 +55,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help=", ".join(models.SHAPES))
+    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help=", ".join(models.t5_shapes.SHAPES))
     parser.add_argument("--precisions", type=names, default=["int8", "f32"])
     parser.add_argument("--connections", type=lambda text: [int(n) for n in names(text)], default=[8, 32])
     parser.add_argument("--tasks", type=int, default=10)

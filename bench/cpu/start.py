@@ -51,7 +51,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["t5-nano", "base", "large"], help=", ".join(models.SHAPES))
+    parser.add_argument("--models", type=names, default=["t5-nano", "base", "large"], help=", ".join(models.t5_shapes.SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--profile", default="release")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How far TF32 and bf16 are from f32 on real rows: each prompt on its test set, by the trainer's own `eval --against`.
+"""How far TF32, bf16 and f16 are from f32 on real rows: each prompt on its test set, by the trainer's own `eval --against`.
 
     python3 bench/gpu/accuracy.py prompts/tweet-sentiment.safetensors=DATA/tweets/test.jsonl \\
         prompts/bbc-topics.safetensors=DATA/bbc/test.jsonl
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-PRECISIONS = ["f32", "tf32", "bf16"]
+PRECISIONS = ["f32", "tf32", "bf16", "f16"]
 
 
 def main() -> int:

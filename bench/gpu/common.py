@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
+from pathlib import Path
 
-SHAPES = {  # d_model, d_ff, heads, layers of each stack
-    "tiny": (64, 128, 2, 2),
-    "base": (768, 2048, 12, 12),
-    "large": (1024, 2816, 16, 24),
-    "xl": (2048, 5120, 32, 24),
-    "xxl": (4096, 10240, 64, 24),
-}
-VOCABULARY, D_KV = 32128, 64
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from t5_shapes import D_KV, SHAPES, VOCABULARY  # noqa: E402, F401
+
 WARM_UP = 3
 
 

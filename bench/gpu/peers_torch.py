@@ -6,32 +6,20 @@ import argparse
 
 import torch
 import transformers
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
 
-from common import D_KV, SHAPES, VOCABULARY, WARM_UP, measured, rates, used_mib
+from common import VOCABULARY, WARM_UP, measured, rates, used_mib  # makes t5_shapes importable
+import t5_shapes
 
 COMPILED = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 def make_model(shape: str, device: str) -> T5ForConditionalGeneration:
-    d_model, d_ff, heads, layers = SHAPES[shape]
-    config = T5Config(
-        vocab_size=VOCABULARY,
-        d_model=d_model,
-        d_kv=D_KV,
-        d_ff=d_ff,
-        num_heads=heads,
-        num_layers=layers,
-        num_decoder_layers=layers,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-    )
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        model = T5ForConditionalGeneration(config)
+        model = T5ForConditionalGeneration(t5_shapes.config(shape))
     torch.set_default_dtype(torch.float32)
     return model.requires_grad_(False).eval()
 

@@ -146,10 +146,8 @@ impl Graph {
 
     /// A scalar constant of the element type of `like`.
     pub fn scalar_like(&mut self, x: f32, like: Value) -> Value {
-        match self.values[like.0].dtype {
-            DType::Bf16 => self.constant(DType::Bf16, &[], half::bf16::from_f32(x).to_le_bytes().to_vec()),
-            _ => self.scalar(x),
-        }
+        let dtype = self.values[like.0].dtype;
+        self.constant(dtype, &[], dtype.bytes_of(&[x]))
     }
 
     /// A scalar integer constant.
@@ -159,11 +157,8 @@ impl Graph {
 
     /// A constant of the given shape, in the graph's float type.
     pub fn tensor(&mut self, shape: &[usize], xs: &[f32]) -> Value {
-        let bytes = match self.floats() {
-            DType::Bf16 => xs.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
-            _ => xs.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        };
-        self.constant(self.floats(), shape, bytes)
+        let floats = self.floats();
+        self.constant(floats, shape, floats.bytes_of(xs))
     }
 
     /// A 1-D integer constant.
@@ -241,10 +236,24 @@ impl Graph {
         dtype: DType,
         shapes: [Vec<Dim>; N],
     ) -> [Value; N] {
+        let outputs = self.append(op, inputs, shapes.map(|shape| (dtype, shape)));
+        std::array::from_fn(|i| outputs[i])
+    }
+
+    /// A node with results of these types and shapes.
+    pub(super) fn append(
+        &mut self,
+        op: Op,
+        inputs: &[Value],
+        results: impl IntoIterator<Item = (DType, Vec<Dim>)>,
+    ) -> Vec<Value> {
         let id = self.nodes.len();
-        let outputs = shapes
-            .map(|shape| self.value(format!("v{id}_{}", self.values.len()), dtype, shape, Source::Node));
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.to_vec() });
+        let mut result = |(dtype, shape)| {
+            let name = format!("v{id}_{}", self.values.len());
+            self.value(name, dtype, shape, Source::Node)
+        };
+        let outputs: Vec<Value> = results.into_iter().map(&mut result).collect();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
         outputs
     }
 

@@ -31,7 +31,7 @@ pub enum Kernels {
 pub struct Arithmetic {
     /// The operators.
     pub kernels: Kernels,
-    /// The element type of weights and activations: f32, or bf16 where kernels are fused. What goes in and comes out is
+    /// The element type of weights and activations: f32, or bf16 or f16 where kernels are fused. What goes in and comes out is
     /// f32 all the same, and so are statistics of norms, softmax and losses.
     pub floats: DType,
 }
@@ -62,6 +62,9 @@ pub enum Fused {
     /// (qkv, position, y, the logarithms, dy, optionally hidden) to the derivative of qkv, and each query's
     /// sum(dy * y) `[b, h, l]` in f32, which is used on the way.
     AttentionGrad,
+    /// (x, dy) to x, the same elements in the same place, no sooner than dy is known: what is computed from the result waits
+    /// for dy, and no optimizer takes it for what was computed from x before.
+    After,
 }
 
 // === impl Kernels ===
@@ -103,7 +106,7 @@ impl Default for Arithmetic {
 
 impl Fused {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::GatedGelu,
         Self::GatedGeluGrad,
         Self::ReluGrad,
@@ -113,6 +116,7 @@ impl Fused {
         Self::SoftmaxGrad,
         Self::Attention,
         Self::AttentionGrad,
+        Self::After,
     ];
 
     /// Its type in an ONNX model.
@@ -128,6 +132,7 @@ impl Fused {
             Self::SoftmaxGrad => "SoftmaxGrad",
             Self::Attention => "Attention",
             Self::AttentionGrad => "AttentionGrad",
+            Self::After => "After",
         }
     }
 }

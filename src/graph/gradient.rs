@@ -9,6 +9,7 @@ use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
 use super::builder::{Graph, Node, Value};
 use super::fused::Fused;
 use super::op::Op;
+use super::recompute::{Activations, Recomputed};
 
 /// 2 sqrt(2 / pi): the slope of the sigmoid form of GELU.
 const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
@@ -19,12 +20,13 @@ const GELU_CUBIC: f32 = 0.044_715;
 const JOINED: usize = 8;
 
 impl Graph {
-    /// Appends the derivative of the sum of `result`'s elements with respect to `wrt`.
+    /// Appends the derivative of the sum of `result`'s elements with respect to `wrt`. What it reads of the forward pass is
+    /// kept until then or computed again.
     ///
     /// # Panics
     /// If `result` does not depend on `wrt`, or depends on it through an operator that has no derivative
     /// here: a mistake of the code that builds the graph.
-    pub fn gradient(&mut self, result: Value, wrt: Value) -> Value {
+    pub fn gradient(&mut self, result: Value, wrt: Value, activations: Activations) -> Value {
         let forward = self.nodes.clone();
         let mut active = HashSet::from([wrt]);
         let mut leading = Vec::new();
@@ -37,7 +39,12 @@ impl Graph {
         assert!(active.contains(&result), "the result does not depend on the value");
         let one = self.scalar(1.0);
         let shape = self.shape(result).to_vec();
-        let mut adjoints = Adjoints { graph: self, active, of: HashMap::new(), products: HashMap::new() };
+        let recomputed = match activations {
+            Activations::Kept => Recomputed::default(),
+            Activations::Recomputed => Recomputed::of(&leading),
+        };
+        let (of, products) = Default::default();
+        let mut adjoints = Adjoints { graph: self, active, of, products, recomputed };
         let seed = adjoints.graph.expand(one, &shape);
         adjoints.of.insert(result, seed);
         for node in leading.into_iter().rev() {
@@ -56,6 +63,7 @@ struct Adjoints<'g> {
     of: HashMap<Value, Value>,
     /// Products a' b that are still to be added to the derivative of a value.
     products: HashMap<Value, Vec<[Value; 2]>>,
+    recomputed: Recomputed,
 }
 
 // === impl Adjoints ===
@@ -103,6 +111,15 @@ impl Adjoints<'_> {
         self.of.get(&x).copied()
     }
 
+    /// A value of the forward pass, to compute with beside `dy`.
+    fn read(&mut self, x: Value, dy: Value) -> Value {
+        self.recomputed.read(self.graph, x, dy)
+    }
+
+    fn read_all(&mut self, xs: &[Value], dy: Value) -> Vec<Value> {
+        xs.iter().map(|&x| self.read(x, dy)).collect()
+    }
+
     /// Passes `dy`, the derivative of the node's first output, on to the node's inputs.
     fn backward(&mut self, node: &Node, dy: Value) {
         let inputs = node.inputs.as_slice();
@@ -126,6 +143,7 @@ impl Adjoints<'_> {
             (Op::Mul, &[a, b]) => {
                 for (x, other) in [(a, b), (b, a)] {
                     if self.wanted(x) {
+                        let other = self.read(other, dy);
                         let dx = self.graph.mul(dy, other);
                         self.accumulate(x, dx);
                     }
@@ -147,28 +165,33 @@ impl Adjoints<'_> {
                 self.accumulate(x, dx);
             }
             (Op::Relu, &[x]) => {
+                let y = self.read(y, dy);
                 let dx = self.relu(y, dy);
                 self.accumulate(x, dx);
             }
             (Op::GeluTanh, &[x]) => {
-                let slope = self.gelu_slope(x, y);
+                let [read_x, y] = [x, y].map(|x| self.read(x, dy));
+                let slope = self.gelu_slope(read_x, y);
                 let dx = self.graph.mul(dy, slope);
                 self.accumulate(x, dx);
             }
             (Op::Softmax, &[x]) => {
+                let y = self.read(y, dy);
                 let dx = self.softmax(y, dy);
                 self.accumulate(x, dx);
             }
             (Op::LogSoftmax, &[x]) => {
                 let last = self.graph.shape(y).len() - 1;
-                let p = self.graph.softmax(x);
+                let read_x = self.read(x, dy);
+                let p = self.graph.softmax(read_x);
                 let total = self.graph.reduce_sum(dy, &[last]);
                 let pulled = self.graph.mul(p, total);
                 let dx = self.graph.sub(dy, pulled);
                 self.accumulate(x, dx);
             }
             (Op::RmsNorm { .. }, &[x, scale]) => {
-                let dx = self.rms_norm(x, scale, y, node.outputs[1], dy);
+                let [y, inverse] = [y, node.outputs[1]].map(|y| self.read(y, dy));
+                let dx = self.rms_norm(x, scale, y, inverse, dy);
                 self.of.insert(x, dx);
             }
             (Op::Gemm { trans_b }, &[a, b, ref c @ ..]) => {
@@ -186,6 +209,7 @@ impl Adjoints<'_> {
             }
             (Op::MatMul { trans_a, trans_b }, &[a, b]) => {
                 if self.wanted(a) {
+                    let b = self.read(b, dy);
                     let da = if *trans_a {
                         self.graph.matmul(b, *trans_b, dy, true)
                     } else {
@@ -194,6 +218,7 @@ impl Adjoints<'_> {
                     self.accumulate(a, da);
                 }
                 if self.wanted(b) {
+                    let a = self.read(a, dy);
                     match (*trans_a, *trans_b) {
                         (false, true) => self.accumulate_product(b, dy, a),
                         (false, false) => self.accumulate_product(b, a, dy),
@@ -220,23 +245,27 @@ impl Adjoints<'_> {
             (Op::Fused(Fused::RmsNorm), &[x, scale, _, ref added @ ..]) => {
                 // what is normalised is the sum, if there is one
                 let normalised = node.outputs.get(2).copied().unwrap_or(x);
-                let dx = self.rms_norm(normalised, scale, y, node.outputs[1], dy);
+                let inverse = self.read(node.outputs[1], dy);
+                let dx = self.rms_norm(normalised, scale, y, inverse, dy);
                 self.of.insert(x, dx);
                 if let Some(&added) = added.first() {
                     self.accumulate(added, dx);
                 }
             }
             (Op::Fused(Fused::GatedGelu), &[both]) => {
-                let [dx] = self.graph.fused(Fused::GatedGeluGrad, &[both, dy]);
+                let read_both = self.read(both, dy);
+                let [dx] = self.graph.fused(Fused::GatedGeluGrad, &[read_both, dy]);
                 self.accumulate(both, dx);
             }
             (Op::Fused(Fused::Attention), &[qkv, ref biases @ ..]) => {
                 assert!(!biases.iter().any(|&bias| self.wanted(bias)), "biases have no derivative here");
-                let dx = self.graph.attention_grad(inputs, &node.outputs, dy);
+                let [inputs, results] = [inputs, &node.outputs].map(|xs| self.read_all(xs, dy));
+                let dx = self.graph.attention_grad(&inputs, &results, dy);
                 self.accumulate(qkv, dx);
             }
             (Op::Fused(Fused::BiasedSoftmax), &[scores, ref biases @ ..]) => {
                 assert!(!biases.iter().any(|&bias| self.wanted(bias)), "biases have no derivative here");
+                let y = self.read(y, dy);
                 let dx = self.softmax(y, dy);
                 self.accumulate(scores, dx);
             }

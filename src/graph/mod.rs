@@ -15,6 +15,7 @@ mod int8;
 mod op;
 mod packed;
 mod proto;
+mod recompute;
 mod shape;
 
 pub use builder::{Graph, Value, Weight};
@@ -25,4 +26,5 @@ pub use int8::{INT8_COLUMNS, INT8_DEPTH, Int8, Int8Rows, int8_name, int8_scale_n
 pub use op::DType;
 pub(crate) use op::{CACHED_ATTENTION, MOST_LIKELY};
 pub use packed::{MOST_WEIGHTS, Packed};
+pub use recompute::Activations;
 pub use shape::Dim;

@@ -37,8 +37,8 @@ pub enum RuntimeError {
     },
     /// The device does not compute in the precision that was asked for.
     #[error(
-        "--precision {precision} cannot be had on {device}; f32 is had everywhere, tf32 and bf16 on a GPU (--device \
-         cuda), int8 on a processor (--device cpu)"
+        "--precision {precision} cannot be had on {device}; f32 is had everywhere, tf32, bf16 and f16 on a GPU \
+         (--device cuda), int8 on a processor (--device cpu)"
     )]
     Precision {
         /// What was asked for.
@@ -56,12 +56,21 @@ pub enum RuntimeError {
         device: Device,
         /// What the model was to compute in.
         precision: Precision,
-        /// MiB that the weights take as often as they are held, and what CUDA takes.
+        /// MiB that the weights take, and what CUDA takes.
         needed: usize,
         /// MiB that are free.
         free: usize,
         /// MiB that the GPU has.
         total: usize,
+    },
+    /// A result is not finite, in a precision of a small range.
+    #[error(
+        "{output} is not finite: the activations of this model leave the range of f16 (65,504); compute in --precision \
+         bf16, which takes as little memory and has the range of f32"
+    )]
+    NotFinite {
+        /// The output of the graph.
+        output: String,
     },
     /// One of several devices failed.
     #[error("{device}: {source}")]

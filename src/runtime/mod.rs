@@ -12,6 +12,7 @@ mod kernels;
 mod library;
 mod model;
 mod pace;
+mod peak;
 mod placement;
 mod precision;
 mod replay;

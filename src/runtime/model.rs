@@ -224,7 +224,7 @@ impl Model {
             })
         };
         let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)?;
-        Ok(session.keeping(int8.map(|int8| int8.weights)))
+        Ok(session.checked_in(self.precision).keeping(int8.map(|int8| int8.weights)))
     }
 
     /// The integers, made or read on first use.
@@ -275,19 +275,17 @@ impl Model {
         self.checkpoint.parameters() * element
     }
 
-    /// Bytes that are free on the model's GPU beside as many copies of the weights as sessions of `graphs` graphs hold.
-    /// None on a processor.
+    /// Bytes that are free on the model's GPU beside the weights, which all sessions share. None on a processor.
     ///
     /// # Errors
     /// If the weights alone do not fit, or the driver does not say what is free.
-    pub fn room_beside_weights(&self, graphs: usize) -> Result<Option<usize>, RuntimeError> {
+    pub fn room_beside_weights(&self) -> Result<Option<usize>, RuntimeError> {
         let Device::Cuda(gpu) = self.device else { return Ok(None) };
-        self.room_in(GpuMemory::of(gpu)?, graphs).map(Some)
+        self.room_in(GpuMemory::of(gpu)?).map(Some)
     }
 
-    fn room_in(&self, memory: GpuMemory, graphs: usize) -> Result<usize, RuntimeError> {
-        let copies = if self.shares_weights { graphs.min(1) } else { graphs };
-        let needed = copies * self.weight_bytes() + BESIDE_WEIGHTS;
+    fn room_in(&self, memory: GpuMemory) -> Result<usize, RuntimeError> {
+        let needed = self.weight_bytes() + BESIDE_WEIGHTS;
         memory.free.checked_sub(needed).ok_or(RuntimeError::TooLarge {
             device: self.device,
             precision: self.precision,
@@ -327,14 +325,15 @@ mod tests {
         let model = Model::new(Checkpoint::open(&folder).unwrap(), runtime).on(Device::Cuda(1));
         let weights = model.weight_bytes();
         assert_eq!(weights, 4 * model.checkpoint().parameters());
-        let memory = GpuMemory { free: BESIDE_WEIGHTS + 2 * weights + 5, total: 80 << 30 };
-        assert_eq!(model.room_in(memory, 2).unwrap(), 5 + weights);
-        let model = model.sharing_weights(false);
-        assert_eq!(model.room_in(memory, 2).unwrap(), 5);
-        let in_bf16 = model.clone().in_precision(Precision::Bf16);
-        assert_eq!(in_bf16.room_in(memory, 2).unwrap(), 5 + weights);
-        let words = model.room_in(memory, 3).unwrap_err().to_string();
-        let needed = format!("{} MiB", (BESIDE_WEIGHTS + 3 * weights) >> 20);
+        let memory = |free| GpuMemory { free, total: 80 << 30 };
+        assert_eq!(model.room_in(memory(BESIDE_WEIGHTS + weights + 5)).unwrap(), 5);
+        let short = memory(BESIDE_WEIGHTS + weights - 1);
+        for half in [Precision::Bf16, Precision::F16] {
+            let model = model.clone().in_precision(half);
+            assert_eq!(model.room_in(short).unwrap(), weights / 2 - 1);
+        }
+        let words = model.room_in(short).unwrap_err().to_string();
+        let needed = format!("{} MiB", (BESIDE_WEIGHTS + weights) >> 20);
         for part in ["cuda:1", "tf32", &needed, "81920 MiB", "nvidia-smi", "--precision bf16"] {
             assert!(words.contains(part), "{part} in {words}");
         }

@@ -19,6 +19,9 @@ pub enum Precision {
     Tf32,
     /// 16-bit brain floats on a GPU; a CPU, where ONNX Runtime has none, computes in f32. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
     Bf16,
+    /// IEEE 16-bit floats on a GPU, otherwise as bf16. Activations of many T5s leave their range, 65,504: a run whose results
+    /// are not finite fails.
+    F16,
     /// On a processor products of 8-bit integers, all else in f32: weights with a scale for each output, activations with
     /// one for each row. Answers only; tuning computes in f32.
     Int8,
@@ -26,7 +29,7 @@ pub enum Precision {
 
 /// A precision that no precision is named by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no precision is named {0:?}; name f32, tf32, bf16 or int8")]
+#[error("no precision is named {0:?}; name f32, tf32, bf16, f16 or int8")]
 pub struct UnknownPrecision(String);
 
 // === impl Precision ===
@@ -56,13 +59,24 @@ impl Precision {
     /// If the device does not compute in it.
     pub fn on(self, device: Device) -> Result<Self, RuntimeError> {
         match (self, device) {
-            (Self::F32, _) | (Self::Tf32 | Self::Bf16, Device::Cuda(_)) | (Self::Int8, Device::Cpu) => {
-                Ok(self)
-            }
-            (Self::Tf32 | Self::Bf16, Device::Cpu) | (Self::Int8, Device::Cuda(_)) => {
+            (Self::F32, _)
+            | (Self::Tf32 | Self::Bf16 | Self::F16, Device::Cuda(_))
+            | (Self::Int8, Device::Cpu) => Ok(self),
+            (Self::Tf32 | Self::Bf16 | Self::F16, Device::Cpu) | (Self::Int8, Device::Cuda(_)) => {
                 Err(RuntimeError::Precision { precision: self, device })
             }
         }
+    }
+
+    /// Whether its floats have 16 bits.
+    #[must_use]
+    pub fn is_half(self) -> bool {
+        matches!(self, Self::Bf16 | Self::F16)
+    }
+
+    /// Whether results may leave the range of its floats where f32 would hold them.
+    pub(super) fn may_overflow(self) -> bool {
+        self == Self::F16
     }
 
     /// How graphs for a device are made.
@@ -74,10 +88,13 @@ impl Precision {
                 Arithmetic { kernels: Kernels::Packed, floats: DType::F32 }
             }
             (_, Device::Cpu) => Arithmetic::STANDARD,
-            (Self::Bf16, Device::Cuda(_)) if config.d_kv.is_multiple_of(8) && config.d_kv <= WIDEST_HEAD => {
-                Arithmetic { kernels: Kernels::FusedAttention, floats: DType::Bf16 }
+            (Self::Bf16 | Self::F16, Device::Cuda(_)) => {
+                let fits = config.d_kv.is_multiple_of(8) && config.d_kv <= WIDEST_HEAD;
+                Arithmetic {
+                    kernels: if fits { Kernels::FusedAttention } else { Kernels::Fused },
+                    floats: if self == Self::F16 { DType::F16 } else { DType::Bf16 },
+                }
             }
-            (Self::Bf16, Device::Cuda(_)) => Arithmetic { kernels: Kernels::Fused, floats: DType::Bf16 },
             (_, Device::Cuda(_)) => Arithmetic { kernels: Kernels::Fused, floats: DType::F32 },
         }
     }
@@ -89,6 +106,7 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
             Self::Int8 => "int8",
         })
     }
@@ -98,7 +116,7 @@ impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
-        [Self::F32, Self::Tf32, Self::Bf16, Self::Int8]
+        [Self::F32, Self::Tf32, Self::Bf16, Self::F16, Self::Int8]
             .into_iter()
             .find(|precision| precision.to_string() == name)
             .ok_or_else(|| UnknownPrecision(name.to_owned()))
@@ -111,13 +129,13 @@ mod tests {
 
     #[test]
     fn a_precision_reads_as_it_is_written() {
-        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::Int8] {
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16, Precision::Int8] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
         for name in ["", "F32", "fp32", "fp16", "int4"] {
             let error = name.parse::<Precision>().unwrap_err().to_string();
             assert!(
-                error.contains(&format!("{name:?}")) && error.contains("f32, tf32, bf16 or int8"),
+                error.contains(&format!("{name:?}")) && error.contains("f32, tf32, bf16, f16 or int8"),
                 "{error}"
             );
         }
@@ -129,7 +147,7 @@ mod tests {
         assert_eq!(Precision::of(Device::Cpu).on(Device::Cpu).unwrap(), Precision::F32);
         assert_eq!(Precision::of(gpu), Precision::Tf32);
         assert_eq!(Precision::of_serving(gpu), Precision::Bf16);
-        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
             assert_eq!(precision.on(gpu).unwrap(), precision);
         }
         for precision in [Precision::F32, Precision::Int8] {
@@ -137,7 +155,7 @@ mod tests {
         }
         let error = Precision::Int8.on(gpu).unwrap_err().to_string();
         assert!(error.contains("--precision int8") && error.contains("--device cpu"), "{error}");
-        for precision in [Precision::Tf32, Precision::Bf16] {
+        for precision in [Precision::Tf32, Precision::Bf16, Precision::F16] {
             let error = precision.on(Device::Cpu).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("--precision {precision}")) && error.contains("--device cuda"),

@@ -9,7 +9,7 @@ use ort::value::{DynTensorRef, DynValue, Tensor, TensorElementType, TensorRef};
 use super::gpu::Place;
 use super::replay::Replays;
 use super::resident::Resident;
-use super::{Device, RuntimeError, State, gpu};
+use super::{Device, Precision, RuntimeError, State, gpu, peak};
 use crate::t5::Int8Weights;
 
 /// A tensor that goes into a run.
@@ -40,6 +40,8 @@ pub struct Session {
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
+    /// Whether results have to be checked to be finite.
+    may_overflow: bool,
     /// What the graph's weights lie in, if it is shared; freed after the graph.
     _weights: Option<Arc<Resident>>,
     /// Integer weights that it reads in place.
@@ -161,6 +163,7 @@ impl Session {
             outputs: names(inner.outputs()),
             device: device.memory()?,
             host: Device::Cpu.memory()?,
+            may_overflow: false,
             _weights: weights,
             _int8: None,
             inner: Loaded {
@@ -171,6 +174,11 @@ impl Session {
         })
     }
 
+    /// The same, whose results have to be finite if they may overflow in the precision.
+    pub(super) fn checked_in(self, precision: Precision) -> Self {
+        Self { may_overflow: precision.may_overflow(), ..self }
+    }
+
     /// The same, which keeps the integer weights that it reads.
     pub(super) fn keeping(self, int8: Option<Arc<Int8Weights>>) -> Self {
         Self { _int8: int8, ..self }
@@ -179,7 +187,8 @@ impl Session {
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.
     ///
     /// # Errors
-    /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short.
+    /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short. In f16, if a result is not
+    /// finite.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Outputs, RuntimeError> {
         self.run_for(inputs, |_| true)
     }
@@ -196,12 +205,20 @@ impl Session {
         let read: Vec<(&str, Input<'_>)> =
             inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
         if let Loaded { session: Some(session), replays: Some(replays), .. } = &mut self.inner {
-            return replays.run(session, &self.outputs, &read, wanted);
+            let results = replays.run(session, &self.outputs, &read, wanted)?;
+            return self.checked(results);
         }
-        let _beside_others = self.inner.on_gpu.then(gpu::beside_others);
-        let values = host_values(&read)?;
-        let mut results = self.inner.get().run(values)?;
-        take_all(&self.outputs, |name| results.remove(name))
+        let results = {
+            let _beside_others = self.inner.on_gpu.then(gpu::beside_others);
+            let values = host_values(&read)?;
+            let mut results = self.inner.get().run(values)?;
+            take_all(&self.outputs, |name| results.remove(name))?
+        };
+        self.checked(results)
+    }
+
+    fn checked(&self, results: Outputs) -> Result<Outputs, RuntimeError> {
+        if self.may_overflow { results.finite() } else { Ok(results) }
     }
 
     /// Lets go of runs that were captured with a [`State`] that is no more.
@@ -247,8 +264,20 @@ impl Session {
         for name in &self.outputs {
             binding.bind_output_to_device(name, if keep(name) { &self.device } else { &self.host })?;
         }
-        let mut results = self.inner.get().run_binding(&binding)?;
-        take_all(&self.outputs, |name| results.remove(name))
+        let results = {
+            let mut results = self.inner.get().run_binding(&binding)?;
+            take_all(&self.outputs, |name| results.remove(name))?
+        };
+        self.checked(results)
+    }
+
+    /// The most bytes that the session's tensors took on its device at once, in all runs so far: what runs compute, and
+    /// weights that no other session reads. None if the library does not count them.
+    ///
+    /// # Errors
+    /// If ONNX Runtime fails.
+    pub fn peak_bytes(&mut self) -> Result<Option<usize>, RuntimeError> {
+        peak::of(self.inner.get(), &self.device)
     }
 }
 
@@ -292,6 +321,15 @@ impl Outputs {
         Self(outputs)
     }
 
+    /// The same if all numbers on the host are finite.
+    fn finite(self) -> Result<Self, RuntimeError> {
+        let overflowed = |output: &&Output| output.f32s().is_ok_and(|xs| xs.iter().any(|x| !x.is_finite()));
+        match self.0.iter().find(overflowed) {
+            Some(output) => Err(RuntimeError::NotFinite { output: output.name.clone() }),
+            None => Ok(self),
+        }
+    }
+
     /// The outputs' shapes, in the order of the graph.
     pub(super) fn shapes(&self) -> impl Iterator<Item = Option<Vec<usize>>> {
         self.0.iter().map(Output::shape)
@@ -304,5 +342,28 @@ impl Outputs {
     pub fn take(&mut self, name: &str) -> Result<Output, RuntimeError> {
         let at = self.0.iter().position(|output| output.name == name);
         at.map(|i| self.0.swap_remove(i)).ok_or_else(|| RuntimeError::Output(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(numbers: &[f32]) -> Outputs {
+        let value = |xs: &[f32]| Tensor::from_array(([xs.len()], xs.to_vec())).unwrap().into_dyn();
+        Outputs(vec![Output::new("loss".into(), value(&[1.0])), Output::new("logits".into(), value(numbers))])
+    }
+
+    #[test]
+    fn what_left_the_range_of_f16_is_named_with_the_remedy() {
+        crate::runtime::Runtime::start(None, Some(2)).unwrap();
+        assert!(outputs(&[1.0, -1e9]).finite().is_ok());
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let words = outputs(&[0.5, bad]).finite().unwrap_err().to_string();
+            assert!(
+                words.starts_with("logits is not finite") && words.contains("--precision bf16"),
+                "{words}"
+            );
+        }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn golden_tolerance(precision: Precision) -> f32 {
     match precision {
         Precision::F32 => 1e-3,
         Precision::Tf32 => 1e-2,
-        Precision::Bf16 | Precision::Int8 => 1e-1,
+        Precision::Bf16 | Precision::F16 | Precision::Int8 => 1e-1,
     }
 }
 
@@ -112,7 +112,8 @@ mod tests {
     use crate::t5::Config;
     use std::path::Path;
 
-    const PRECISIONS: [Precision; 4] = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::Int8];
+    const PRECISIONS: [Precision; 5] =
+        [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16, Precision::Int8];
 
     fn tokenizer() -> Tokenizer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/t5-nano");

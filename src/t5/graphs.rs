@@ -8,7 +8,7 @@
 use super::buckets::{Buckets, Direction};
 use super::rows::{Rows, Stream};
 use super::{Activation, Checkpoint, Config};
-use crate::graph::{Arithmetic, DType, Dim, Graph, Kernels, Value};
+use crate::graph::{Activations, Arithmetic, DType, Dim, Graph, Kernels, Value};
 
 /// Input `[batch, length]` i64: token ids, and prompt rows as `vocab_size + row`.
 pub const IDS: &str = "ids";
@@ -44,8 +44,12 @@ pub const PROMPT_POSITIONS: &str = "prompt_positions";
 /// come first, and 0 where an example has fewer of them.
 pub const PROMPT_GRADIENT: &str = "prompt_gradient";
 
-/// Added to the attention score of a pair that must not see each other.
+/// Added to the attention score of a pair that must not see each other; f16 has a smaller one, which it holds twice.
 const HIDDEN_SCORE: f32 = -1e9;
+const HIDDEN_SCORE_F16: f32 = -3e4;
+
+/// How many times the loss is derived in f16. A power of two: what is not too small then is the same but for the exponent.
+pub const F16_SCALE: f32 = 1024.0;
 
 const BATCH: Dim = Dim::Named("batch");
 const LENGTH: Dim = Dim::Named("length");
@@ -95,15 +99,31 @@ pub fn encoder(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
 /// Inputs are those of [`scoring`] plus [`PROMPT_POSITIONS`], [`TARGETS`] and, for [`Answers::Candidates`], [`COMPETES`]; outputs are
 /// [`LOSS`] and [`PROMPT_GRADIENT`]. Examples do not touch each other, so the gradient of the summed loss holds
 /// each example's own: what the importance scores need (XPrompt, section 3.2).
+///
+/// In f16, whose smallest number is 6e-8, what is derived is [`F16_SCALE`] times the loss.
 #[must_use]
-pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
+pub fn tuning(
+    checkpoint: &Checkpoint,
+    answers: Answers,
+    arithmetic: Arithmetic,
+    activations: Activations,
+) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic.differentiable());
     let (loss, source) = t5.loss(answers);
     let g = &mut t5.graph;
-    let gradient = g.gradient(loss, source.prompt);
+    let scale = (g.floats() == DType::F16).then_some(F16_SCALE);
+    let derived = scale.map_or(loss, |scale| {
+        let scale = g.scalar(scale);
+        g.mul(loss, scale)
+    });
+    let gradient = g.gradient(derived, source.prompt, activations);
     let positions = g.input(PROMPT_POSITIONS, DType::I64, &[Dim::Named("prompt_length")]);
     let gradient = g.take(gradient, 1, positions);
     let gradient = g.cast(gradient, DType::F32);
+    let gradient = scale.map_or(gradient, |scale| {
+        let back = g.scalar(1.0 / scale);
+        g.mul(gradient, back)
+    });
     g.output(LOSS, loss);
     g.output(PROMPT_GRADIENT, gradient);
     t5.graph
@@ -463,7 +483,7 @@ impl<'a> Forward<'a> {
     /// `[batch, length]`: 0 for a token, a large negative number for padding.
     pub(super) fn hidden_keys(&mut self, mask: Value) -> Value {
         let g = &mut self.graph;
-        let (one, far) = (g.scalar(1.0), g.scalar(-HIDDEN_SCORE));
+        let (one, far) = (g.scalar(1.0), g.scalar(-hidden_score(g.floats())));
         let shifted = g.sub(mask, one);
         let hidden = g.mul(shifted, far);
         g.cast(hidden, g.floats())
@@ -508,11 +528,15 @@ impl<'a> Forward<'a> {
         let g = &mut self.graph;
         let weight = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
         let bias = g.weight(weight, &[count, heads]);
-        let hidden = g.tensor(&[1, heads], &vec![HIDDEN_SCORE; heads]);
+        let hidden = g.tensor(&[1, heads], &vec![hidden_score(g.floats()); heads]);
         let table = g.concat(&[bias, hidden], 0);
         let bias = g.gather(table, index);
         g.transpose(bias, &[0, 3, 1, 2])
     }
+}
+
+fn hidden_score(floats: DType) -> f32 {
+    if floats == DType::F16 { HIDDEN_SCORE_F16 } else { HIDDEN_SCORE }
 }
 
 /// Joins heads and positions, `[batch, heads, target, d]` to `[batch, heads * target, d]`, and the way back.

@@ -25,6 +25,7 @@ mod placement;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+mod recompute;
 /// API keys, listeners, and who may do what on them.
 mod server_access;
 /// Public clients from PyPI against the server.

@@ -1,4 +1,4 @@
-use xprompt::graph::{Arithmetic, DType, Kernels};
+use xprompt::graph::{Activations, Arithmetic, DType, Graph, Kernels};
 use xprompt::runtime::{Device, Input, Model, Precision};
 use xprompt::t5::graphs::{self, Answers};
 use xprompt::t5::{Buckets, Direction};
@@ -7,8 +7,9 @@ use crate::support::{Tensors, VARIANTS, fixtures, model, relative};
 
 /// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
 const TOLERANCE: f64 = 1e-4;
-/// What bf16's eight bits of mantissa leave of it in models as small as these.
+/// What bf16's eight bits of mantissa leave of it in models as small as these, and f16's eleven.
 const BF16_TOLERANCE: f64 = 0.25;
+const F16_TOLERANCE: f64 = 0.06;
 
 pub(crate) const D: usize = 32;
 pub(crate) const VOCABULARY: usize = 96;
@@ -55,7 +56,7 @@ impl Batch {
         Self { rows, length, lengths, ids, mask, packed_ids, starts, prompt_lengths, prompts }
     }
 
-    pub(crate) fn inputs<'a>(&'a self, shapes: &'a Shapes) -> Vec<(&'static str, Input<'a>)> {
+    pub(crate) fn inputs<'a>(&'a self, shapes: &Shapes) -> Vec<(&'static str, Input<'a>)> {
         vec![
             (graphs::IDS, Input::i64(shapes.source, &self.ids)),
             (graphs::MASK, Input::f32(shapes.source, &self.mask)),
@@ -96,7 +97,64 @@ pub(crate) fn chain(model: &Model, rows: usize, target: usize) -> Vec<i64> {
     one.repeat(rows)
 }
 
-/// Every model, with graphs of standard and of fused operators; on a GPU also in bf16.
+/// What a tuning step reads: the reference examples with their targets.
+pub(crate) struct Step {
+    pub(crate) batch: Batch,
+    pub(crate) target: usize,
+    pub(crate) decoder_ids: Vec<i64>,
+    bias: Vec<i64>,
+    targets: Vec<i64>,
+    candidates: Vec<i64>,
+    competes: Vec<f32>,
+    positions: Vec<i64>,
+}
+
+impl Step {
+    pub(crate) fn read(model: &Model, expected: &Tensors) -> Self {
+        let batch = Batch::read(expected);
+        let decoder_ids = expected.i64s("decoder_ids");
+        let target = decoder_ids.len() / batch.rows;
+        Self {
+            target,
+            decoder_ids,
+            bias: chain(model, batch.rows, target),
+            targets: expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect(),
+            candidates: (0..VOCABULARY as i64).collect(),
+            competes: vec![0.0; batch.rows * target * VOCABULARY],
+            positions: batch.prompt_positions(),
+            batch,
+        }
+    }
+
+    /// Of the first examples only.
+    fn first(mut self, rows: usize) -> Self {
+        let (length, target) = (self.batch.length, self.target);
+        self.batch.rows = rows;
+        self.batch.ids.truncate(rows * length);
+        self.batch.mask.truncate(rows * length);
+        self.decoder_ids.truncate(rows * target);
+        self.bias.truncate(rows * target * target);
+        self.targets.truncate(rows * target);
+        self.competes.truncate(rows * target * VOCABULARY);
+        self
+    }
+
+    pub(crate) fn inputs(&self) -> Vec<(&'static str, Input<'_>)> {
+        let (rows, target) = (self.batch.rows, self.target);
+        let mut inputs = self.batch.inputs(&self.batch.shapes());
+        inputs.extend([
+            (graphs::DECODER_IDS, Input::i64([rows, target], &self.decoder_ids)),
+            (graphs::BIAS_INDEX, Input::i64([rows, target, target], &self.bias)),
+            (graphs::CANDIDATES, Input::i64([VOCABULARY], &self.candidates)),
+            (graphs::TARGETS, Input::i64([rows, target], &self.targets)),
+            (graphs::COMPETES, Input::f32([rows, target, VOCABULARY], &self.competes)),
+            (graphs::PROMPT_POSITIONS, Input::i64([self.positions.len()], &self.positions)),
+        ]);
+        inputs
+    }
+}
+
+/// Every model, with graphs of standard and of fused operators; on a GPU also in bf16 and f16.
 pub(crate) fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
     for name in VARIANTS {
         let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
@@ -108,14 +166,17 @@ pub(crate) fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
                     .extend([Kernels::FusedAttention, Kernels::Packed].map(|kernels| (kernels, DType::F32)));
             }
             Device::Cuda(_) => {
-                // attention's kernels for a GPU take bf16 only, and heads of some widths
-                let usual = model.clone().in_precision(Precision::Bf16).arithmetic();
-                graphs.extend([(Kernels::Fused, DType::Bf16), (usual.kernels, usual.floats)]);
+                // attention's kernels for a GPU take 16 bits only, and heads of some widths
+                for half in [Precision::Bf16, Precision::F16] {
+                    let usual = model.clone().in_precision(half).arithmetic();
+                    graphs.extend([(Kernels::Fused, usual.floats), (usual.kernels, usual.floats)]);
+                }
             }
         }
         for (kernels, floats) in graphs {
             let model = match floats {
                 DType::Bf16 => model.clone().in_precision(Precision::Bf16),
+                DType::F16 => model.clone().in_precision(Precision::F16),
                 _ => model.clone(),
             };
             check(
@@ -128,18 +189,26 @@ pub(crate) fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
     }
 }
 
+fn tuning(model: &Model, answers: Answers, arithmetic: Arithmetic) -> Graph {
+    graphs::tuning(model.checkpoint(), answers, arithmetic, Activations::Kept)
+}
+
 pub(crate) fn assert_close(what: &str, floats: DType, got: &[f32], want: &[f32]) {
     let apart = relative(got, want);
     eprintln!("{what}: {apart:.1e}");
-    let tolerance = if floats == DType::Bf16 { BF16_TOLERANCE } else { TOLERANCE };
+    let tolerance = match floats {
+        DType::Bf16 => BF16_TOLERANCE,
+        DType::F16 => F16_TOLERANCE,
+        _ => TOLERANCE,
+    };
     assert!(apart < tolerance, "{what} is {apart:.1e} away");
 }
 
 #[test]
 fn encoder_states_agree_with_transformers() {
     each_variant(|name, arithmetic, model, expected| {
-        if arithmetic.floats == DType::Bf16 {
-            // its output is bf16, for a decoder
+        if arithmetic.floats != DType::F32 {
+            // its output has 16 bits, for a decoder
             return;
         }
         let batch = Batch::read(expected);
@@ -165,24 +234,8 @@ fn encoder_states_agree_with_transformers() {
 #[test]
 fn logits_losses_and_prompt_gradients_agree_with_autograd() {
     each_variant(|name, arithmetic, model, expected| {
-        let batch = Batch::read(expected);
-        let shapes = batch.shapes();
-        let decoder_ids = expected.i64s("decoder_ids");
-        let target = decoder_ids.len() / batch.rows;
-        let bias = chain(model, batch.rows, target);
-        let all: Vec<i64> = (0..VOCABULARY as i64).collect();
-        let targets: Vec<i64> = expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect();
-        let competes = vec![0.0; batch.rows * target * VOCABULARY];
-        let positions = batch.prompt_positions();
-        let mut inputs = batch.inputs(&shapes);
-        inputs.extend([
-            (graphs::DECODER_IDS, Input::i64([batch.rows, target], &decoder_ids)),
-            (graphs::BIAS_INDEX, Input::i64([batch.rows, target, target], &bias)),
-            (graphs::CANDIDATES, Input::i64([VOCABULARY], &all)),
-            (graphs::TARGETS, Input::i64([batch.rows, target], &targets)),
-            (graphs::COMPETES, Input::f32([batch.rows, target, VOCABULARY], &competes)),
-            (graphs::PROMPT_POSITIONS, Input::i64([positions.len()], &positions)),
-        ]);
+        let step = Step::read(model, expected);
+        let (batch, target, inputs) = (&step.batch, step.target, step.inputs());
 
         let mut session = model.session(&graphs::scoring(model.checkpoint(), arithmetic), &[]).unwrap();
         let logits = session.run(&inputs).unwrap().take(graphs::LOGITS).unwrap();
@@ -192,11 +245,10 @@ fn logits_losses_and_prompt_gradients_agree_with_autograd() {
             assert_close(&format!("{name} logits {i}"), arithmetic.floats, &got[range.clone()], &want[range]);
         }
 
-        let longest_prompt = positions.len();
+        let longest_prompt = step.positions.len();
         let fixed = [("batch", batch.rows), ("length", batch.length), ("target", target)];
         for (answers, sizes) in [(Answers::Vocabulary, &[][..]), (Answers::Candidates, &fixed[..])] {
-            let mut session =
-                model.session(&graphs::tuning(model.checkpoint(), answers, arithmetic), sizes).unwrap();
+            let mut session = model.session(&tuning(model, answers, arithmetic), sizes).unwrap();
             let mut outputs = session.run(&inputs).unwrap();
             let loss = outputs.take(graphs::LOSS).unwrap();
             assert_close(
@@ -228,25 +280,12 @@ fn prompt_gradients_agree_with_central_differences() {
     let name = "t5-v1.1";
     let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
     let model = model(&fixtures().join("models").join(name));
-    let batch = Batch::read(&expected);
-    let shapes = batch.shapes();
-    let decoder_ids = expected.i64s("decoder_ids");
-    let target = decoder_ids.len() / batch.rows;
-    let bias = chain(&model, batch.rows, target);
-    let targets: Vec<i64> = expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect();
-    let mut session = model
-        .session(&graphs::tuning(model.checkpoint(), Answers::Vocabulary, Arithmetic::STANDARD), &[])
-        .unwrap();
-    let positions = batch.prompt_positions();
+    let step = Step::read(&model, &expected);
+    let (batch, shapes) = (&step.batch, step.batch.shapes());
+    let mut session = model.session(&tuning(&model, Answers::Vocabulary, Arithmetic::STANDARD), &[]).unwrap();
     let mut run = |prompts: &[f32]| {
-        let mut inputs = batch.inputs(&shapes);
+        let mut inputs = step.inputs();
         inputs[2].1 = Input::f32(shapes.prompts, prompts);
-        inputs.extend([
-            (graphs::DECODER_IDS, Input::i64([batch.rows, target], &decoder_ids)),
-            (graphs::BIAS_INDEX, Input::i64([batch.rows, target, target], &bias)),
-            (graphs::TARGETS, Input::i64([batch.rows, target], &targets)),
-            (graphs::PROMPT_POSITIONS, Input::i64([positions.len()], &positions)),
-        ]);
         let mut outputs = session.run(&inputs).unwrap();
         let gradient = outputs.take(graphs::PROMPT_GRADIENT).unwrap().f32s().unwrap().to_vec();
         (outputs.take(graphs::LOSS).unwrap().f32s().unwrap().to_vec(), gradient)
@@ -271,30 +310,16 @@ fn runs_that_are_replayed_give_what_plain_runs_give() {
     let name = "t5-v1.1";
     let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
     let model = model(&fixtures().join("models").join(name));
-    let batch = Batch::read(&expected);
-    let shapes = batch.shapes();
-    let decoder_ids = expected.i64s("decoder_ids");
-    let target = decoder_ids.len() / batch.rows;
-    let bias = chain(&model, batch.rows, target);
-    let targets: Vec<i64> = expected.i64s("targets").into_iter().map(|t| t.max(-1)).collect();
-    let positions = batch.prompt_positions();
-    let graph = graphs::tuning(model.checkpoint(), Answers::Vocabulary, model.arithmetic());
+    let graph = tuning(&model, Answers::Vocabulary, model.arithmetic());
     let mut plain = model.session(&graph, &[]).unwrap();
     let mut replayed = model.replayed_session(&graph).unwrap();
     // two batches in turn, each on shapes of its own
     for round in 0..8 {
-        let rows = batch.rows - round % 2;
-        let prompts: Vec<f32> = batch.prompts.iter().map(|x| x + 0.01 * round as f32).collect();
-        let source = [rows, shapes.source[1]];
-        let inputs = [
-            (graphs::IDS, Input::i64(source, &batch.ids[..source[0] * source[1]])),
-            (graphs::MASK, Input::f32(source, &batch.mask[..source[0] * source[1]])),
-            (graphs::PROMPT_ROWS, Input::f32(shapes.prompts, &prompts)),
-            (graphs::DECODER_IDS, Input::i64([rows, target], &decoder_ids[..rows * target])),
-            (graphs::BIAS_INDEX, Input::i64([rows, target, target], &bias[..rows * target * target])),
-            (graphs::TARGETS, Input::i64([rows, target], &targets[..rows * target])),
-            (graphs::PROMPT_POSITIONS, Input::i64([positions.len()], &positions)),
-        ];
+        let step = Step::read(&model, &expected);
+        let rows = step.batch.rows - round % 2;
+        let mut step = step.first(rows);
+        step.batch.prompts.iter_mut().for_each(|x| *x += 0.01 * round as f32);
+        let inputs = step.inputs();
         let [mut want, mut got] = [&mut plain, &mut replayed].map(|session| session.run(&inputs).unwrap());
         for output in [graphs::LOSS, graphs::PROMPT_GRADIENT] {
             let [want, got] = [&mut want, &mut got].map(|outputs| outputs.take(output).unwrap());

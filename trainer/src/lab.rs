@@ -23,6 +23,8 @@ pub struct Lab<'m> {
     /// Keeps what is finished and what is under way.
     pub folder: Folder,
     log: Option<Log>,
+    /// Whether it was said that activations are computed again.
+    said_again: bool,
     /// Shows how it goes.
     pub progress: Progress,
 }
@@ -33,7 +35,8 @@ impl<'m> Lab<'m> {
     /// Tools over a loaded model; `log` takes what happens, if there is one.
     #[must_use]
     pub fn new(setup: &'m Setup, folder: Folder, log: Option<Log>, progress: Progress) -> Self {
-        Self { setup, tuner: setup.tuner(), evaluator: setup.evaluator(), folder, log, progress }
+        let (tuner, evaluator) = (setup.tuner(), setup.evaluator());
+        Self { setup, tuner, evaluator, folder, log, said_again: false, progress }
     }
 
     /// Tools that keep nothing and log nothing.
@@ -51,6 +54,23 @@ impl<'m> Lab<'m> {
             Some(log) => Ok(log.write(event)?),
             None => Ok(()),
         }
+    }
+
+    /// Says once, if it is so, that the memory does not hold what gradients read.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    pub fn note_what_is_computed_again(&mut self, part: &str, step: usize) -> Result<(), RunError> {
+        if self.said_again || !self.tuner.computes_again() {
+            return Ok(());
+        }
+        self.said_again = true;
+        let mebibytes = self.setup.plan.mebibytes();
+        self.progress.line(&format!(
+            "{:<22} {mebibytes} MiB do not hold the activations of a step: they are computed again, with the same results",
+            "memory"
+        ));
+        self.log(&Event::ComputedAgain { part: part.to_owned(), step, mebibytes })
     }
 
     /// Keeps where a part of the experiment stands.

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use xprompt::runtime::{Device, Model, Precision, RuntimeError};
+use xprompt::graph::{Activations, Arithmetic, DType, Kernels};
+use xprompt::runtime::{Device, Model, RuntimeError};
 use xprompt::t5::Config;
 
 /// Share of the free memory that a run may take on a CPU.
@@ -19,11 +20,6 @@ const GPU: usize = 16 << 30;
 /// logits, buffers of cuBLAS, and what allocators lose between tensors.
 const GPU_SHARE: usize = 75;
 
-/// Graphs that a run loads on a device, of which each holds the weights if they are not shared: tuning, losses, and
-/// scoring or generation. Two of them do for most.
-const GRAPHS: usize = 3;
-const GRAPHS_AT_LEAST: usize = 2;
-
 /// Less does not compute a batch.
 const GPU_LEAST: usize = 256 << 20;
 
@@ -31,6 +27,17 @@ const GPU_LEAST: usize = 256 << 20;
 /// runs of 8,192; a GPU wants large ones.
 const ENOUGH: usize = 2048;
 const ENOUGH_GPU: usize = 128 * 1024;
+
+/// Positions that a GPU computes in the time that a run takes beside its positions: a tuning step of T5 Large takes 6 ms for
+/// one example of 148 positions and 19 for 32 of them.
+const RUN_GPU: usize = 1024;
+
+/// How much more work a gradient is that computes activations again: 24 % for T5 Large, 28 % for XL.
+const AGAIN_PERCENT: usize = 130;
+
+/// Layers whose activations a gradient that computes them again holds at once, the decoder's among them: beside its streams
+/// a step of T5 Large took as much as three layers do, one of XL as much as four.
+const LAYERS_AT_ONCE: usize = 4;
 
 /// What a run may hold. It is fixed once for a whole experiment, because sums over other batches round otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +50,8 @@ pub struct Plan {
     half: bool,
     /// Whether fused kernels compute, which keep less.
     fused: bool,
+    /// Whether attention is one of them, which keeps no scores.
+    attention: bool,
 }
 
 /// What a graph keeps of each position.
@@ -50,6 +59,8 @@ pub struct Plan {
 pub enum Keeps {
     /// Every layer's activations, for the gradient.
     AllLayers,
+    /// The residual stream of every layer, and the activations of a few layers.
+    Streams,
     /// Those of the layer that is computed.
     OneLayer,
 }
@@ -65,7 +76,7 @@ impl Plan {
             Device::Cuda(_) => (GPU, ENOUGH_GPU),
         };
         let fused = device != Device::Cpu;
-        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1, half: false, fused }
+        Self { bytes: bytes.unwrap_or(usual), enough, devices: 1, half: false, fused, attention: false }
     }
 
     /// A plan for a model on its device and on others like it, within `bytes` of memory for activations if given; else
@@ -74,20 +85,13 @@ impl Plan {
     /// # Errors
     /// If a GPU does not hold the model.
     pub fn of(lanes: &[Model], bytes: Option<usize>) -> Result<Self, RuntimeError> {
-        let mut least: Option<usize> = None;
-        for model in lanes {
-            let room = match model.room_beside_weights(GRAPHS) {
-                Err(RuntimeError::TooLarge { .. }) => model.room_beside_weights(GRAPHS_AT_LEAST)?,
-                room => room?,
-            };
-            if let Some(room) = room {
-                least = Some(least.map_or(room, |least| least.min(room)));
-            }
-        }
+        let rooms = lanes.iter().map(Model::room_beside_weights).collect::<Result<Vec<_>, _>>()?;
+        let least = rooms.into_iter().flatten().min();
         let first = &lanes[0];
-        let half = first.precision() == Precision::Bf16 && first.device() != Device::Cpu;
+        let Arithmetic { kernels, floats } = first.arithmetic();
+        let (half, attention) = (floats != DType::F32, kernels == Kernels::FusedAttention);
         let planned = Self::new(first.device(), bytes.or(least.map(share_of))).over(lanes.len());
-        Ok(Self { half, ..planned })
+        Ok(Self { half, attention, ..planned })
     }
 
     /// The same for runs that are spread over several devices, each with memory of its own.
@@ -100,6 +104,35 @@ impl Plan {
     #[must_use]
     pub fn mebibytes(self) -> usize {
         self.bytes >> 20
+    }
+
+    /// The same for runs of gradients, and what each does with activations: it computes them again where they do not fit, or
+    /// where they would leave runs so small that the work done twice is less than the time that more runs take.
+    #[must_use]
+    pub fn gradient_runs(&self, config: &Config, lengths: &[usize]) -> Vec<(Range<usize>, Activations)> {
+        let [kept, again] = [Keeps::AllLayers, Keeps::Streams].map(|keeps| self.runs(config, keeps, lengths));
+        let padded = |run: &Range<usize>| run.len() * lengths[run.end - 1];
+        let fits = |run: &Range<usize>| {
+            padded(run) <= self.positions(config, Keeps::AllLayers, lengths[run.end - 1])
+        };
+        let cost = |runs: &[Range<usize>]| -> usize {
+            let of_run = |run: &Range<usize>| {
+                let percent = if fits(run) { 100 } else { AGAIN_PERCENT };
+                padded(run) * percent + self.run_cost() * 100
+            };
+            runs.iter().map(of_run).sum()
+        };
+        let runs = if cost(&again) < cost(&kept) { again } else { kept };
+        let planned = |run: Range<usize>| {
+            let activations = if fits(&run) { Activations::Kept } else { Activations::Recomputed };
+            (run, activations)
+        };
+        runs.into_iter().map(planned).collect()
+    }
+
+    /// What a run costs, in positions.
+    fn run_cost(&self) -> usize {
+        if self.fused { RUN_GPU } else { 0 }
     }
 
     /// Cuts sequences, given by their lengths in ascending order, into runs; each holds at least one. Several devices
@@ -127,21 +160,32 @@ impl Plan {
     ///
     /// Standard operators on f32: about ten vectors of `d_model`, six of `d_ff`, and three rows of attention scores per
     /// head. For the bundled model's eight layers this gives 290 KB at length 100, where 320 KB were measured. Fused
-    /// kernels keep less: this gives 44 KB a layer of T5 Large in bf16 at length 148, and 83 KB of XL, where the whole
-    /// process took 40 and 75 KB a position and layer more than its weights.
+    /// kernels keep less: this gives 39 KB a layer of T5 Large in bf16, 74 KB of XL and 147 KB of XXL, where a process took 30,
+    /// 59 and 149 KB more for each position and layer.
     fn bytes_per_layer(self, config: &Config, length: usize) -> usize {
-        let [width, wide, scores] = if self.fused { [8, 4, 1] } else { [10, 6, 3] };
+        let [width, wide, scores] = match (self.fused, self.attention) {
+            (_, true) => [8, 4, 0],
+            (true, false) => [8, 4, 1],
+            (false, false) => [10, 6, 3],
+        };
         let floats = width * config.d_model + wide * config.d_ff + scores * config.num_heads * length;
         floats * if self.half { 2 } else { 4 }
     }
 
     /// Positions that a run of sequences of `length` may hold.
     fn positions(&self, config: &Config, keeps: Keeps, length: usize) -> usize {
-        let layers = match keeps {
-            Keeps::AllLayers => config.num_layers,
-            Keeps::OneLayer => 1,
+        let layer = self.bytes_per_layer(config, length);
+        let bytes = match keeps {
+            Keeps::AllLayers => config.num_layers * layer,
+            Keeps::Streams => config.num_layers * self.bytes_of_streams(config) + LAYERS_AT_ONCE * layer,
+            Keeps::OneLayer => layer,
         };
-        (self.bytes / (layers * self.bytes_per_layer(config, length)).max(1)).min(self.enough)
+        (self.bytes / bytes.max(1)).min(self.enough)
+    }
+
+    /// Bytes of what norms normalise in an encoder layer, for one position: the stream before each of its two blocks.
+    fn bytes_of_streams(&self, config: &Config) -> usize {
+        2 * config.d_model * if self.half { 2 } else { 4 }
     }
 }
 
@@ -219,6 +263,52 @@ mod tests {
         assert!(Plan::new(Device::Cpu, None).runs(&config(), Keeps::AllLayers, &[]).is_empty());
     }
 
+    proptest! {
+        /// From any free memory, for texts of any lengths.
+        #[test]
+        fn activations_are_computed_again_just_where_they_do_not_fit(
+            mut lengths in proptest::collection::vec(1usize..2000, 1..100),
+            kibibytes in 1usize..4_000_000,
+            gpu: bool,
+            devices in 1usize..4,
+        ) {
+            lengths.sort_unstable();
+            let config = config();
+            let device = if gpu { Device::Cuda(0) } else { Device::Cpu };
+            let plan = Plan::new(device, Some(kibibytes << 10)).over(devices);
+            let runs = plan.gradient_runs(&config, &lengths);
+            prop_assert!(runs.iter().flat_map(|(run, _)| run.clone()).eq(0..lengths.len()));
+            for (run, activations) in runs {
+                let longest = lengths[run.end - 1];
+                let held = |keeps| run.len() * longest <= plan.positions(&config, keeps, longest);
+                prop_assert_eq!(held(Keeps::AllLayers), activations == Activations::Kept);
+                // nothing holds less than one sequence
+                prop_assert!(held(Keeps::AllLayers) || held(Keeps::Streams) || run.len() == 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_holds_two_examples_computes_again_to_hold_many_and_one_that_holds_most_does_not() {
+        let config = Config { d_model: 4096, d_ff: 10240, num_heads: 64, num_layers: 24, ..config() };
+        let lengths = [148; 32];
+        let plan =
+            |mebibytes: usize| Plan { half: true, ..Plan::new(Device::Cuda(0), Some(mebibytes << 20)) };
+        let counted = |mebibytes| {
+            let runs = plan(mebibytes).gradient_runs(&config, &lengths);
+            let again =
+                runs.iter().filter(|(_, activations)| *activations == Activations::Recomputed).count();
+            (runs.len(), again)
+        };
+        assert_eq!(counted(40_000), (1, 0));
+        let (runs, again) = counted(2_000);
+        assert!(runs <= 4 && again == runs, "{again} of {runs}");
+        assert_eq!(counted(1), (32, 32));
+        // a processor gains nothing from larger runs
+        let plan = Plan::new(Device::Cpu, Some(3 << 30));
+        assert!(plan.gradient_runs(&config, &lengths).iter().all(|(_, a)| *a == Activations::Kept));
+    }
+
     #[test]
     fn every_device_gets_a_run_of_similar_size() {
         let config = config();
@@ -244,8 +334,8 @@ mod tests {
         let plan = Plan::new(Device::Cpu, None);
         assert!((250_000..350_000).contains(&(config.num_layers * plan.bytes_per_layer(&config, 100))));
         let large = Config { d_model: 1024, d_ff: 2816, num_heads: 16, ..config };
-        let plan = Plan { half: true, ..Plan::new(Device::Cuda(0), None) };
-        assert!((40_000..46_000).contains(&plan.bytes_per_layer(&large, 148)));
+        let plan = Plan { half: true, attention: true, ..Plan::new(Device::Cuda(0), None) };
+        assert!((36_000..42_000).contains(&plan.bytes_per_layer(&large, 148)));
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn every_event() -> Vec<Event> {
             examples_per_second: None,
         },
         Event::CandidateDropped { part: part(), candidate: candidate(Some("40 %")), step: 100 },
+        Event::ComputedAgain { part: part(), step: 60, mebibytes: 512 },
         Event::Resumed { part: part(), step: 50 },
         Event::PartFinished { part: part(), seconds: 1.5 },
         Event::stage_recorded("rte", 7, &arm(), &["accuracy".into(), "macro_f1".into()]),

@@ -184,7 +184,7 @@ fn a_precision_that_the_device_has_not_is_an_error() {
     let bench = Bench::new(LABELS);
     let refused = &["--precision bf16 cannot be had on cpu", "--device cuda"];
     bench.fails("run @task.toml --out @out --device cpu --precision bf16", refused);
-    bench.fails("run @task.toml --out @out --precision fp8", &["name f32, tf32, bf16 or int8"]);
+    bench.fails("run @task.toml --out @out --precision fp8", &["name f32, tf32, bf16, f16 or int8"]);
     assert!(!bench.at("out").exists(), "a failed run leaves nothing behind");
 }
 

@@ -26,9 +26,6 @@ use self::config::Asked;
 /// Threads that cut long inputs into tokens, and four that read prompts.
 const BLOCKING_THREADS: usize = 8;
 
-/// Sessions of a device that hold all weights: scoring, and generation's two together.
-const COPIES: usize = 2;
-
 /// Exit status of a process whose settings are wrong, as command lines have it.
 const BAD_SETTINGS: u8 = 2;
 
@@ -129,7 +126,7 @@ fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Se
     let lanes: Vec<Model> =
         chosen.devices.iter().map(|&device| model.clone().on(device).in_precision(precision)).collect();
     for lane in &lanes {
-        lane.room_beside_weights(COPIES)?;
+        lane.room_beside_weights()?;
     }
     let metrics = Arc::new(Metrics::new());
     let observer: Arc<dyn engine::Observer> = Arc::clone(&metrics) as _;

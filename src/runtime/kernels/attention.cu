@@ -12,36 +12,55 @@
 #define OTHER 32
 #define PAD 8
 
-struct Heads {
-  int heads, length, d;
-  i64 inner, example;
-  int head;
+// what a block works on: a tile of one head of one example
+template <class T> struct Task {
+  int length, d, head;
+  i64 heads, inner, example, stride;
+  // its first row, this warp's first row, and this lane's place in a matrix
+  int begin, row, g, t;
+  const T *position, *hidden;
 
-  __device__ inline Heads(int heads_, int length_, int d_, i64 which)
-      : heads(heads_), length(length_), d(d_), inner((i64)heads_ * d_), example(which / heads_), head(which % heads_) {}
+  __device__ inline Task(const T* positions, const T* all_hidden, int heads_, int length_, int d_, int own_position)
+      : length(length_), d(d_), heads(heads_), inner((i64)heads_ * d_), stride(3 * inner) {
+    int tiles = (length + OWN - 1) / OWN, which = blockIdx.x / tiles;
+    begin = blockIdx.x % tiles * OWN;
+    example = which / heads_;
+    head = which % heads_;
+    row = begin + (threadIdx.x >> 5) * 16;
+    g = lane() >> 2;
+    t = lane() & 3;
+    position = positions + ((own_position ? example * heads : 0) + head) * (i64)length * length;
+    hidden = all_hidden ? all_hidden + example * length : all_hidden;
+  }
 
   // where this head's queries (0), keys (1) or values (2) begin
-  __device__ inline i64 in_qkv(int part) const { return example * length * 3 * inner + part * inner + head * d; }
+  __device__ inline i64 in_qkv(int part) const { return example * length * stride + part * inner + head * d; }
   __device__ inline i64 in_out() const { return example * length * inner + head * d; }
   __device__ inline i64 in_statistics() const { return (example * heads + head) * length; }
 };
 
-__device__ inline void multiply(float* c, const unsigned* a, unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+template <class T> __device__ inline void multiply(float* c, const unsigned* a, unsigned b0, unsigned b1);
+
+#define MULTIPLY(T)                                                                                                   \
+  template <> __device__ inline void multiply<T>(float* c, const unsigned* a, unsigned b0, unsigned b1) {             \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." #T "." #T ".f32 "                                           \
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                              \
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                     \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                     \
+  }
+
+MULTIPLY(bf16)
+MULTIPLY(f16)
 
 // four 8 by 8 matrices; lane 8 m + i names row i of matrix m
-__device__ inline void matrices(unsigned* r, const bf16* row) {
+template <class T> __device__ inline void matrices(unsigned* r, const T* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"((unsigned)__cvta_generic_to_shared(row))
                : "memory");
 }
 
-__device__ inline void matrices_turned(unsigned* r, const bf16* row) {
+template <class T> __device__ inline void matrices_turned(unsigned* r, const T* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"((unsigned)__cvta_generic_to_shared(row))
@@ -49,33 +68,33 @@ __device__ inline void matrices_turned(unsigned* r, const bf16* row) {
 }
 
 // rows row.., columns column.. of a tile as the left operand
-template <int D> __device__ inline void left(unsigned* a, const bf16* tile, int row, int column) {
+template <int D, class T> __device__ inline void left(unsigned* a, const T* tile, int row, int column) {
   int m = lane() >> 3, i = lane() & 7;
   matrices(a, tile + (row + (m & 1) * 8 + i) * (D + PAD) + column + (m >> 1) * 8);
 }
 
 // the same as the right operand, turned: 16 rows of the tile are 16 columns of the product
-template <int D> __device__ inline void right_turned(unsigned* b, const bf16* tile, int row, int column) {
+template <int D, class T> __device__ inline void right_turned(unsigned* b, const T* tile, int row, int column) {
   int m = lane() >> 3, i = lane() & 7;
   matrices(b, tile + (row + (m >> 1) * 8 + i) * (D + PAD) + column + (m & 1) * 8);
 }
 
 // and as it is: 16 rows of the tile are summed over
-template <int D> __device__ inline void right(unsigned* b, const bf16* tile, int row, int column) {
+template <int D, class T> __device__ inline void right(unsigned* b, const T* tile, int row, int column) {
   int m = lane() >> 3, i = lane() & 7;
   matrices_turned(b, tile + (row + (m & 1) * 8 + i) * (D + PAD) + column + (m >> 1) * 8);
 }
 
 // sums of 16 by 16 as a left operand
-__device__ inline void as_left(unsigned* a, const float c[2][4]) {
-  a[0] = two(c[0][0], c[0][1]);
-  a[1] = two(c[0][2], c[0][3]);
-  a[2] = two(c[1][0], c[1][1]);
-  a[3] = two(c[1][2], c[1][3]);
+template <class T> __device__ inline void as_left(unsigned* a, const float c[2][4]) {
+  a[0] = two<T>(c[0][0], c[0][1]);
+  a[1] = two<T>(c[0][2], c[0][3]);
+  a[2] = two<T>(c[1][0], c[1][1]);
+  a[3] = two<T>(c[1][2], c[1][3]);
 }
 
 // copies 16 bytes, or zeros, while the block goes on
-__device__ inline void copy_later(bf16* to, const bf16* from, bool inside) {
+template <class T> __device__ inline void copy_later(T* to, const T* from, bool inside) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :
                : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 16 : 0)
@@ -87,8 +106,8 @@ __device__ inline void end_of_group() { asm volatile("cp.async.commit_group;" ::
 template <int N> __device__ inline void wait_for_groups() { asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory"); }
 
 // ROWS rows of a matrix, first.., into a tile; what lies outside is 0
-template <int D, int ROWS>
-__device__ inline void fill(bf16* tile, const bf16* from, i64 stride, int first, int rows, int d) {
+template <int D, int ROWS, class T>
+__device__ inline void fill(T* tile, const T* from, i64 stride, int first, int rows, int d) {
 #pragma unroll
   for (int i = 0; i < ROWS * D / 8 / THREADS; i++) {
     int at = i * THREADS + threadIdx.x, row = at / (D / 8), column = at % (D / 8) * 8;
@@ -97,15 +116,20 @@ __device__ inline void fill(bf16* tile, const bf16* from, i64 stride, int first,
   }
 }
 
+// minus infinity
+template <class T> __device__ inline unsigned lowest();
+template <> __device__ inline unsigned lowest<bf16>() { return 0xff80u; }
+template <> __device__ inline unsigned lowest<f16>() { return 0xfc00u; }
+
 // position biases of pairs of QUERIES queries, query.., and KEYS keys, key..; what lies outside is hidden
-template <int QUERIES, int KEYS>
-__device__ inline void fill_pairs(bf16* tile, const bf16* position, int query, int key, int length) {
-  const unsigned HIDDEN = 0xff80u;
+template <int QUERIES, int KEYS, class T>
+__device__ inline void fill_pairs(T* tile, const T* position, int query, int key, int length) {
+  const unsigned HIDDEN = lowest<T>();
   if (length % 8 == 0) {
 #pragma unroll
     for (int i = 0; i < QUERIES * KEYS / 8 / THREADS; i++) {
       int at = i * THREADS + threadIdx.x, row = at / (KEYS / 8), column = at % (KEYS / 8) * 8;
-      bf16* to = tile + row * (KEYS + PAD) + column;
+      T* to = tile + row * (KEYS + PAD) + column;
       if (query + row < length && key + column < length) {
         copy_later(to, position + (query + row) * length + key + column, true);
       } else {
@@ -118,18 +142,18 @@ __device__ inline void fill_pairs(bf16* tile, const bf16* position, int query, i
     for (int i = 0; i < QUERIES * KEYS / THREADS; i++) {
       int at = i * THREADS + threadIdx.x, row = at / KEYS, column = at % KEYS;
       bool inside = query + row < length && key + column < length;
-      tile[row * (KEYS + PAD) + column] = inside ? position[(query + row) * length + key + column] : (bf16)HIDDEN;
+      tile[row * (KEYS + PAD) + column] = inside ? position[(query + row) * length + key + column] : T{(unsigned short)HIDDEN};
     }
   }
 }
 
-__device__ inline float hidden_key(const bf16* hidden, int key, int length) {
+template <class T> __device__ inline float hidden_key(const T* hidden, int key, int length) {
   return hidden && key < length ? widen(hidden[key]) : 0.0f;
 }
 
 // the 16 by 16 biases of a tile of pairs, WIDTH keys wide, in the places of their sums; if TURNED, of keys by queries
-template <bool TURNED, int WIDTH>
-__device__ inline void pairs(float c[2][4], const bf16* tile, int row, int column) {
+template <bool TURNED, int WIDTH, class T>
+__device__ inline void pairs(float c[2][4], const T* tile, int row, int column) {
   int m = lane() >> 3, i = lane() & 7;
   unsigned r[4];
   // matrices by columns of sums, each of the upper and the lower rows
@@ -140,24 +164,24 @@ __device__ inline void pairs(float c[2][4], const bf16* tile, int row, int colum
   }
 #pragma unroll
   for (int j = 0; j < 4; j++) {
-    c[j / 2][j % 2 * 2] = __uint_as_float(r[j] << 16);
-    c[j / 2][j % 2 * 2 + 1] = __uint_as_float(r[j] & 0xffff0000u);
+    c[j / 2][j % 2 * 2] = low<T>(r[j]);
+    c[j / 2][j % 2 * 2 + 1] = high<T>(r[j]);
   }
 }
 
 // this warp's sums, rows first.. of a matrix, each row times its factor
-template <int D>
+template <int D, class T>
 __device__ inline void drain(
-    bf16* to, i64 stride, int first, int rows, int d, const float c[D / 8][4], float factor, float factor8) {
+    T* to, i64 stride, int first, int rows, int d, const float c[D / 8][4], float factor, float factor8) {
   int g = lane() >> 2, t = lane() & 3;
 #pragma unroll
   for (int j = 0; j < D / 8; j++) {
     int column = j * 8 + 2 * t;
     if (column >= d) continue;
     if (first + g < rows)
-      *reinterpret_cast<unsigned*>(to + (first + g) * stride + column) = two(c[j][0] * factor, c[j][1] * factor);
+      *reinterpret_cast<unsigned*>(to + (first + g) * stride + column) = two<T>(c[j][0] * factor, c[j][1] * factor);
     if (first + g + 8 < rows)
-      *reinterpret_cast<unsigned*>(to + (first + g + 8) * stride + column) = two(c[j][2] * factor8, c[j][3] * factor8);
+      *reinterpret_cast<unsigned*>(to + (first + g + 8) * stride + column) = two<T>(c[j][2] * factor8, c[j][3] * factor8);
   }
 }
 
@@ -173,27 +197,23 @@ __device__ inline float row_max(float x) {
 }
 
 // what a block computes with next: two tiles of others, and the biases of the pairs
-template <int D> struct Stage {
-  bf16 first[OTHER * (D + PAD)], second[OTHER * (D + PAD)], biases[OWN * (OTHER + PAD)];
+template <class T, int D> struct Stage {
+  T first[OTHER * (D + PAD)], second[OTHER * (D + PAD)], biases[OWN * (OTHER + PAD)];
   // of the others: keys that are hidden, or the queries' statistics
   float hidden[OTHER], log_sum[OTHER], delta[OTHER];
 };
 
 // out = softmax(q k' + position + hidden) v, and the logarithm of each row's sum of exponentials
-template <int D>
+template <class T, int D>
 __device__ inline void attention(
-    const bf16* qkv, const bf16* position, const bf16* hidden, bf16* out, float* log_sum, int heads, int length, int d,
+    const T* qkv, const T* position, const T* hidden, T* out, float* log_sum, int heads, int length, int d,
     int own_position) {
-  __shared__ __align__(16) Stage<D> stages[2];
-  int tiles = (length + OWN - 1) / OWN, begin = blockIdx.x % tiles * OWN;
-  Heads at(heads, length, d, blockIdx.x / tiles);
-  int row = begin + (threadIdx.x >> 5) * 16, g = lane() >> 2, t = lane() & 3;
-  position += ((own_position ? at.example * heads : 0) + at.head) * (i64)length * length;
-  if (hidden) hidden += at.example * length;
-  i64 stride = 3 * at.inner;
+  __shared__ __align__(16) Stage<T, D> stages[2];
+  const Task<T> at(position, hidden, heads, length, d, own_position);
+  const int begin = at.begin, row = at.row;
 
-  bf16* own = stages[0].first;
-  fill<D, OWN>(own, qkv + at.in_qkv(0), stride, begin, length, d);
+  T* own = stages[0].first;
+  fill<D, OWN>(own, qkv + at.in_qkv(0), at.stride, begin, length, d);
   end_of_group();
   wait_for_groups<0>();
   __syncthreads();
@@ -202,15 +222,15 @@ __device__ inline void attention(
   for (int k = 0; k < D / 16; k++) left<D>(q[k], own, row - begin, k * 16);
   __syncthreads();
 
-  auto prepare = [&](Stage<D>& stage, int key) {
-    fill<D, OTHER>(stage.first, qkv + at.in_qkv(1), stride, key, length, d);
-    fill<D, OTHER>(stage.second, qkv + at.in_qkv(2), stride, key, length, d);
-    fill_pairs<OWN, OTHER>(stage.biases, position, begin, key, length);
-    if (threadIdx.x < OTHER) stage.hidden[threadIdx.x] = hidden_key(hidden, key + threadIdx.x, length);
+  auto prepare = [&](Stage<T, D>& stage, int key) {
+    fill<D, OTHER>(stage.first, qkv + at.in_qkv(1), at.stride, key, length, d);
+    fill<D, OTHER>(stage.second, qkv + at.in_qkv(2), at.stride, key, length, d);
+    fill_pairs<OWN, OTHER>(stage.biases, at.position, begin, key, length);
+    if (threadIdx.x < OTHER) stage.hidden[threadIdx.x] = hidden_key(at.hidden, key + threadIdx.x, length);
     end_of_group();
   };
-  const float low = -__int_as_float(0x7f800000);
-  float sums[D / 8][4] = {}, top[2] = {low, low}, total[2] = {0.0f, 0.0f};
+  const float none = -__int_as_float(0x7f800000);
+  float sums[D / 8][4] = {}, top[2] = {none, none}, total[2] = {0.0f, 0.0f};
   prepare(stages[0], 0);
   for (int key = 0, now = 0; key < length; key += OTHER, now ^= 1) {
     if (key + OTHER < length) {
@@ -220,7 +240,7 @@ __device__ inline void attention(
       wait_for_groups<0>();
     }
     __syncthreads();
-    const Stage<D>& stage = stages[now];
+    const Stage<T, D>& stage = stages[now];
     if (row < length) {
       float s[OTHER / 16][2][4];
       float highest[2] = {top[0], top[1]};
@@ -231,13 +251,13 @@ __device__ inline void attention(
         for (int k = 0; k < D / 16; k++) {
           unsigned b[4];
           right_turned<D>(b, stage.first, j * 16, k * 16);
-          multiply(s[j][0], q[k], b[0], b[1]);
-          multiply(s[j][1], q[k], b[2], b[3]);
+          multiply<T>(s[j][0], q[k], b[0], b[1]);
+          multiply<T>(s[j][1], q[k], b[2], b[3]);
         }
 #pragma unroll
         for (int e = 0; e < 8; e++) {
           float& z = s[j][e / 4][e % 4];
-          z += stage.hidden[j * 16 + e / 4 * 8 + 2 * t + e % 2];
+          z += stage.hidden[j * 16 + e / 4 * 8 + 2 * at.t + e % 2];
           highest[(e % 4) / 2] = fmaxf(highest[(e % 4) / 2], z);
         }
       }
@@ -259,13 +279,13 @@ __device__ inline void attention(
           total[(e % 4) / 2] += z;
         }
         unsigned p[4];
-        as_left(p, s[j]);
+        as_left<T>(p, s[j]);
 #pragma unroll
         for (int k = 0; k < D / 16; k++) {
           unsigned b[4];
           right<D>(b, stage.second, j * 16, k * 16);
-          multiply(sums[2 * k], p, b[0], b[1]);
-          multiply(sums[2 * k + 1], p, b[2], b[3]);
+          multiply<T>(sums[2 * k], p, b[0], b[1]);
+          multiply<T>(sums[2 * k + 1], p, b[2], b[3]);
         }
       }
     }
@@ -277,36 +297,33 @@ __device__ inline void attention(
   drain<D>(out + at.in_out(), at.inner, row, length, d, sums, 1.0f / total[0], 1.0f / total[1]);
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    int x = row + g + r * 8;
-    if (t == 0 && x < length) log_sum[at.in_statistics() + x] = top[r] + __logf(total[r]);
+    int x = row + at.g + r * 8;
+    if (at.t == 0 && x < length) log_sum[at.in_statistics() + x] = top[r] + __logf(total[r]);
   }
 }
 
 // With p the softmax and delta = sum(d_out * out) of a query: ds = p (d_out v' - delta), dq = ds k, dk = ds' q,
 // dv = p' d_out. A block owns queries and passes over keys, for dq and delta; or, if KEYS, owns keys and passes over
 // queries, for dk and dv. Sums have one order, so that equal inputs give equal bytes.
-template <int D, bool KEYS>
+template <class T, int D, bool KEYS>
 __device__ inline void attention_grad(
-    const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,
-    const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {
-  __shared__ __align__(16) Stage<D> stages[2];
+    const T* qkv, const T* position, const T* hidden, const T* out, const float* log_sum,
+    const T* d_out, T* d_qkv, float* delta, int heads, int length, int d, int own_position) {
+  __shared__ __align__(16) Stage<T, D> stages[2];
   __shared__ float own_log_sum[OWN], own_delta[OWN];
-  int tiles = (length + OWN - 1) / OWN, begin = blockIdx.x % tiles * OWN;
-  Heads at(heads, length, d, blockIdx.x / tiles);
-  int row = begin + (threadIdx.x >> 5) * 16, g = lane() >> 2, t = lane() & 3;
-  position += ((own_position ? at.example * heads : 0) + at.head) * (i64)length * length;
-  if (hidden) hidden += at.example * length;
+  const Task<T> at(position, hidden, heads, length, d, own_position);
+  const int begin = at.begin, row = at.row;
+  const i64 stride = at.stride;
   log_sum += at.in_statistics();
   delta += at.in_statistics();
-  i64 stride = 3 * at.inner;
-  const bf16 *q = qkv + at.in_qkv(0), *k = qkv + at.in_qkv(1), *v = qkv + at.in_qkv(2), *dy = d_out + at.in_out();
+  const T *q = qkv + at.in_qkv(0), *k = qkv + at.in_qkv(1), *v = qkv + at.in_qkv(2), *dy = d_out + at.in_out();
 
-  bf16 *own1 = stages[0].first, *own2 = stages[1].first;
+  T *own1 = stages[0].first, *own2 = stages[1].first;
   fill<D, OWN>(own1, KEYS ? k : q, stride, begin, length, d);
   fill<D, OWN>(own2, KEYS ? v : dy, KEYS ? stride : at.inner, begin, length, d);
   end_of_group();
   if (!KEYS) {
-    const bf16* y = out + at.in_out();
+    const T* y = out + at.in_out();
     // D / 8 neighbouring lanes have a row
     for (int i = threadIdx.x; i < OWN * D / 8; i += THREADS) {
       int x = begin + i / (D / 8), column = i % (D / 8) * 8;
@@ -337,19 +354,19 @@ __device__ inline void attention_grad(
   float row_bias[2], row_delta[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    int x = row - begin + g + r * 8;
-    row_bias[r] = KEYS ? hidden_key(hidden, begin + x, length) : -own_log_sum[x];
+    int x = row - begin + at.g + r * 8;
+    row_bias[r] = KEYS ? hidden_key(at.hidden, begin + x, length) : -own_log_sum[x];
     row_delta[r] = KEYS ? 0.0f : own_delta[x];
   }
   __syncthreads();
 
-  auto prepare = [&](Stage<D>& stage, int other) {
+  auto prepare = [&](Stage<T, D>& stage, int other) {
     fill<D, OTHER>(stage.first, KEYS ? q : k, stride, other, length, d);
     fill<D, OTHER>(stage.second, KEYS ? dy : v, KEYS ? at.inner : stride, other, length, d);
     if (KEYS) {
-      fill_pairs<OTHER, OWN>(stage.biases, position, other, begin, length);
+      fill_pairs<OTHER, OWN>(stage.biases, at.position, other, begin, length);
     } else {
-      fill_pairs<OWN, OTHER>(stage.biases, position, begin, other, length);
+      fill_pairs<OWN, OTHER>(stage.biases, at.position, begin, other, length);
     }
     if (threadIdx.x < OTHER) {
       int x = other + threadIdx.x;
@@ -357,7 +374,7 @@ __device__ inline void attention_grad(
         stage.log_sum[threadIdx.x] = x < length ? log_sum[x] : 0.0f;
         stage.delta[threadIdx.x] = x < length ? delta[x] : 0.0f;
       } else {
-        stage.hidden[threadIdx.x] = hidden_key(hidden, x, length);
+        stage.hidden[threadIdx.x] = hidden_key(at.hidden, x, length);
       }
     }
     end_of_group();
@@ -373,7 +390,7 @@ __device__ inline void attention_grad(
       wait_for_groups<0>();
     }
     __syncthreads();
-    const Stage<D>& stage = stages[now];
+    const Stage<T, D>& stage = stages[now];
     if (row < length) {
 #pragma unroll 1
       for (int j = 0; j < OTHER / 16; j++) {
@@ -383,36 +400,36 @@ __device__ inline void attention_grad(
         for (int i = 0; i < D / 16; i++) {
           unsigned b[4];
           right_turned<D>(b, stage.first, j * 16, i * 16);
-          multiply(p[0], a1[i], b[0], b[1]);
-          multiply(p[1], a1[i], b[2], b[3]);
+          multiply<T>(p[0], a1[i], b[0], b[1]);
+          multiply<T>(p[1], a1[i], b[2], b[3]);
           right_turned<D>(b, stage.second, j * 16, i * 16);
-          multiply(ds[0], a2[i], b[0], b[1]);
-          multiply(ds[1], a2[i], b[2], b[3]);
+          multiply<T>(ds[0], a2[i], b[0], b[1]);
+          multiply<T>(ds[1], a2[i], b[2], b[3]);
         }
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-          int r = (e % 4) / 2, column = j * 16 + e / 4 * 8 + 2 * t + e % 2;
+          int r = (e % 4) / 2, column = j * 16 + e / 4 * 8 + 2 * at.t + e % 2;
           float &z = p[e / 4][e % 4], &dz = ds[e / 4][e % 4];
           z = exponential(z + row_bias[r] + (KEYS ? -stage.log_sum[column] : stage.hidden[column]));
           dz = z * (dz - (KEYS ? stage.delta[column] : row_delta[r]));
         }
         unsigned a[4];
-        as_left(a, ds);
+        as_left<T>(a, ds);
 #pragma unroll
         for (int i = 0; i < D / 16; i++) {
           unsigned b[4];
           right<D>(b, stage.first, j * 16, i * 16);
-          multiply(sums[2 * i], a, b[0], b[1]);
-          multiply(sums[2 * i + 1], a, b[2], b[3]);
+          multiply<T>(sums[2 * i], a, b[0], b[1]);
+          multiply<T>(sums[2 * i + 1], a, b[2], b[3]);
         }
         if (KEYS) {
-          as_left(a, p);
+          as_left<T>(a, p);
 #pragma unroll
           for (int i = 0; i < D / 16; i++) {
             unsigned b[4];
             right<D>(b, stage.second, j * 16, i * 16);
-            multiply(values[KEYS ? 2 * i : 0], a, b[0], b[1]);
-            multiply(values[KEYS ? 2 * i + 1 : 0], a, b[2], b[3]);
+            multiply<T>(values[KEYS ? 2 * i : 0], a, b[0], b[1]);
+            multiply<T>(values[KEYS ? 2 * i + 1 : 0], a, b[2], b[3]);
           }
         }
       }
@@ -424,23 +441,24 @@ __device__ inline void attention_grad(
   if constexpr (KEYS) drain<D>(d_qkv + at.in_qkv(2), stride, row, length, d, values, 1.0f, 1.0f);
 }
 
-#define ATTENTION(D)                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(THREADS, 4) attention_bf16_##D(                                             \
-      const bf16* qkv, const bf16* position, const bf16* hidden, bf16* out, float* log_sum, int heads, int length,   \
-      int d, int own_position) {                                                                                     \
-    attention<D>(qkv, position, hidden, out, log_sum, heads, length, d, own_position);                               \
-  }                                                                                                                  \
-  extern "C" __global__ void __launch_bounds__(THREADS, 4) attention_grad_queries_bf16_##D(                                \
-      const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,              \
-      const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {                \
-    attention_grad<D, false>(                                                                                        \
-        qkv, position, hidden, out, log_sum, d_out, d_qkv, delta, heads, length, d, own_position);                   \
-  }                                                                                                                  \
-  extern "C" __global__ void __launch_bounds__(THREADS, 3) attention_grad_keys_bf16_##D(                                   \
-      const bf16* qkv, const bf16* position, const bf16* hidden, const bf16* out, const float* log_sum,              \
-      const bf16* d_out, bf16* d_qkv, float* delta, int heads, int length, int d, int own_position) {                \
-    attention_grad<D, true>(                                                                                         \
-        qkv, position, hidden, out, log_sum, d_out, d_qkv, delta, heads, length, d, own_position);                   \
+#define ATTENTION(T, D)                                                                                                \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) attention_##T##_##D(                                        \
+      const T* qkv, const T* position, const T* hidden, T* out, float* log_sum, int heads, int length,                 \
+      int d, int own_position) {                                                                                       \
+    attention<T, D>(qkv, position, hidden, out, log_sum, heads, length, d, own_position);                              \
+  }                                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) attention_grad_queries_##T##_##D(                           \
+      const T* qkv, const T* position, const T* hidden, const T* out, const float* log_sum,                            \
+      const T* d_out, T* d_qkv, float* delta, int heads, int length, int d, int own_position) {                        \
+    attention_grad<T, D, false>(                                                                                       \
+        qkv, position, hidden, out, log_sum, d_out, d_qkv, delta, heads, length, d, own_position);                     \
+  }                                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(THREADS, 3) attention_grad_keys_##T##_##D(                              \
+      const T* qkv, const T* position, const T* hidden, const T* out, const float* log_sum,                            \
+      const T* d_out, T* d_qkv, float* delta, int heads, int length, int d, int own_position) {                        \
+    attention_grad<T, D, true>(                                                                                        \
+        qkv, position, hidden, out, log_sum, d_out, d_qkv, delta, heads, length, d, own_position);                     \
   }
 
-ATTENTION(64)
+ATTENTION(bf16, 64)
+ATTENTION(f16, 64)

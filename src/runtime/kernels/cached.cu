@@ -80,12 +80,15 @@ CACHED(float, 1, f32)
 CACHED(float, 4, f32_packed)
 CACHED(bf16, 1, bf16)
 CACHED(bf16, 8, bf16_packed)
+CACHED(f16, 1, f16)
+CACHED(f16, 8, f16_packed)
 
 // --- the most likely token ---
 
 #define WIDE 1024
 
-// A block's work is a row: the index of its largest element, the first of equal ones.
+// A block's work is a row: the index of its largest element, the first of equal ones. It is not a number if any element
+// is not, or is infinite: what left the range of its floats is seen where only the index is.
 extern "C" __global__ void most_likely_f32(const float* logits, float* best, int width) {
   __shared__ float tops[WIDE / 32];
   __shared__ int places[WIDE / 32];
@@ -95,7 +98,7 @@ extern "C" __global__ void most_likely_f32(const float* logits, float* best, int
   auto take = [&](float x, int at) {
     if (x > top || (x == top && at < place)) { top = x; place = at; }
   };
-  for (int i = threadIdx.x; i < width; i += WIDE) take(logits[i], i);
+  for (int i = threadIdx.x; i < width; i += WIDE) take(logits[i] == logits[i] ? logits[i] : __int_as_float(0x7f800000), i);
   auto among_lanes = [&]() {
     for (int offset = 16; offset > 0; offset >>= 1) {
       float x = __shfl_xor_sync(FULL, top, offset);
@@ -110,5 +113,5 @@ extern "C" __global__ void most_likely_f32(const float* logits, float* best, int
   top = tops[lane()];
   place = places[lane()];
   among_lanes();
-  if (lane() == 0) best[blockIdx.x] = (float)place;
+  if (lane() == 0) best[blockIdx.x] = fabsf(top) <= 3.402823466e38f ? (float)place : __int_as_float(0x7fffffff);
 }

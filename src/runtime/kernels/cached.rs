@@ -118,6 +118,7 @@ impl Operator for OnCuda {
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<CudaStep> {
         let (names, pack) = match self.0 {
             TensorElementType::Bfloat16 => ([c"cached_attention_bf16", c"cached_attention_bf16_packed"], 8),
+            TensorElementType::Float16 => ([c"cached_attention_f16", c"cached_attention_f16_packed"], 8),
             _ => ([c"cached_attention_f32", c"cached_attention_f32_packed"], 4),
         };
         Ok(CudaStep { layer: layer(context)?, names: names.map(Into::into), pack })

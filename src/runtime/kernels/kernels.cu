@@ -1,9 +1,11 @@
 // Kernels for what a tuning step does between its matrix products: each reads every operand once and writes every
-// result once. Elements are f32 or bf16 in memory; all arithmetic is f32. scripts/kernels.py compiles this file to
+// result once. Elements are f32, bf16 or f16 in memory; all arithmetic is f32. scripts/kernels.py compiles this file to
 // kernels.ptx, which the binary carries.
 
-typedef unsigned short bf16;
 typedef long long i64;
+
+struct bf16 { unsigned short bits; };
+struct f16 { unsigned short bits; };
 
 #define FULL 0xffffffffu
 
@@ -11,16 +13,35 @@ typedef long long i64;
 
 template <int V> struct Pack { float x[V]; };
 
-__device__ inline float widen(bf16 h) { return __uint_as_float((unsigned)h << 16); }
+__device__ inline float widen(bf16 h) { return __uint_as_float((unsigned)h.bits << 16); }
 
-// two elements of a word, the first in its lower half; to nearest, ties to even
-__device__ inline unsigned two(float low, float high) {
+__device__ inline float widen(f16 h) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h.bits));
+  return x;
+}
+
+// the two elements of a word, the first in its lower half
+template <class H> __device__ inline float low(unsigned word) { return widen(H{(unsigned short)word}); }
+template <class H> __device__ inline float high(unsigned word) { return widen(H{(unsigned short)(word >> 16)}); }
+template <> __device__ inline float high<bf16>(unsigned word) { return __uint_as_float(word & 0xffff0000u); }
+
+// a word of two elements; to nearest, ties to even
+template <class H> __device__ inline unsigned two(float low, float high);
+
+template <> __device__ inline unsigned two<bf16>(float low, float high) {
   unsigned r;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
   return r;
 }
 
-__device__ inline bf16 narrow(float f) { return (bf16)two(f, 0.0f); }
+template <> __device__ inline unsigned two<f16>(float low, float high) {
+  unsigned r;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+template <class H> __device__ inline H narrow(float x) { return H{(unsigned short)two<H>(x, 0.0f)}; }
 
 template <int V> __device__ inline Pack<V> load(const float* p) {
   Pack<V> r;
@@ -34,13 +55,13 @@ template <int V> __device__ inline Pack<V> load(const float* p) {
   return r;
 }
 
-template <int V> __device__ inline Pack<V> load(const bf16* p) {
+template <int V, class H> __device__ inline Pack<V> load(const H* p) {
   Pack<V> r;
   if (V == 8) {
     uint4 v = *reinterpret_cast<const uint4*>(p);
     unsigned words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-    for (int i = 0; i < V; i++) r.x[i] = __uint_as_float(i % 2 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+    for (int i = 0; i < V; i++) r.x[i] = i % 2 ? high<H>(words[i / 2]) : low<H>(words[i / 2]);
   } else {
     r.x[0] = widen(*p);
   }
@@ -56,14 +77,14 @@ template <int V> __device__ inline void store(float* p, const Pack<V>& r) {
   }
 }
 
-template <int V> __device__ inline void store(bf16* p, const Pack<V>& r) {
+template <int V, class H> __device__ inline void store(H* p, const Pack<V>& r) {
   if (V == 8) {
     const float* x = r.x;
     *reinterpret_cast<uint4*>(p) = make_uint4(
-        two(x[0], x[V > 1 ? 1 : 0]), two(x[V > 2 ? 2 : 0], x[V > 3 ? 3 : 0]),
-        two(x[V > 4 ? 4 : 0], x[V > 5 ? 5 : 0]), two(x[V > 6 ? 6 : 0], x[V > 7 ? 7 : 0]));
+        two<H>(x[0], x[V > 1 ? 1 : 0]), two<H>(x[V > 2 ? 2 : 0], x[V > 3 ? 3 : 0]),
+        two<H>(x[V > 4 ? 4 : 0], x[V > 5 ? 5 : 0]), two<H>(x[V > 6 ? 6 : 0], x[V > 7 ? 7 : 0]));
   } else {
-    *p = narrow(r.x[0]);
+    *p = narrow<H>(r.x[0]);
   }
 }
 
@@ -310,3 +331,5 @@ KERNELS(float, 1, f32)
 KERNELS(float, 4, f32_packed)
 KERNELS(bf16, 1, bf16)
 KERNELS(bf16, 8, bf16_packed)
+KERNELS(f16, 1, f16)
+KERNELS(f16, 8, f16_packed)

@@ -140,6 +140,19 @@ pub(super) fn launch(
     Ok(())
 }
 
+/// Copies bytes of the GPU to others of it, on a stream of the current context.
+pub(super) fn copy(
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+    stream: *mut c_void,
+) -> Result<(), LaunchError> {
+    let [to, from] = [to.cast_const(), from].map(|at| at as sys::CUdeviceptr);
+    // SAFETY: both are tensors of that size, which ONNX Runtime keeps until the stream has passed this copy.
+    unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cast())? };
+    Ok(())
+}
+
 /// A kernel in the current context, whose module is loaded the first time.
 fn function(name: &CStr) -> Result<usize, LaunchError> {
     let context = result::ctx::get_current()?.ok_or(LaunchError::NoContext)? as usize;

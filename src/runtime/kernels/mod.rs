@@ -7,6 +7,7 @@
 #[macro_use]
 mod vectorized;
 
+mod after;
 mod cached;
 mod context;
 mod cpu;
@@ -23,6 +24,7 @@ use ort::value::TensorElementType;
 
 use super::Device;
 use crate::graph::{FUSED_DOMAIN, Fused, Int8, Packed};
+use after::After;
 use cpu::CpuOperator;
 use int8::Int8Operator;
 use most_likely::MostLikely;
@@ -34,20 +36,25 @@ pub(super) use native::are_wide;
 /// The operators with their kernels for a device.
 pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
     let mut domain = OperatorDomain::new(FUSED_DOMAIN)?;
-    for fused in Fused::ALL {
-        domain = match device {
-            Device::Cpu => domain.add(CpuOperator(fused))?,
-            Device::Cuda(_) => domain
-                .add(CudaOperator::new(fused, TensorElementType::Float32))?
-                .add(CudaOperator::new(fused, TensorElementType::Bfloat16))?,
-        };
-    }
-    domain = match device {
-        Device::Cpu => domain.add(cached::OnCpu)?,
-        Device::Cuda(_) => domain
-            .add(cached::OnCuda(TensorElementType::Float32))?
-            .add(cached::OnCuda(TensorElementType::Bfloat16))?,
+    let elements = match device {
+        Device::Cpu => &[TensorElementType::Float32][..],
+        Device::Cuda(_) => {
+            &[TensorElementType::Float32, TensorElementType::Bfloat16, TensorElementType::Float16]
+        }
     };
+    for &element in elements {
+        domain = domain.add(After::new(device, element))?;
+        domain = match device {
+            Device::Cpu => domain.add(cached::OnCpu)?,
+            Device::Cuda(_) => domain.add(cached::OnCuda(element))?,
+        };
+        for fused in Fused::ALL.into_iter().filter(|&fused| fused != Fused::After) {
+            domain = match device {
+                Device::Cpu => domain.add(CpuOperator(fused))?,
+                Device::Cuda(_) => domain.add(CudaOperator::new(fused, element))?,
+            };
+        }
+    }
     domain = domain.add(MostLikely(device))?;
     if device == Device::Cpu {
         for packed in Packed::ALL {

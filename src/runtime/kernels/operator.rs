@@ -61,6 +61,7 @@ impl Operator for CudaOperator {
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<CudaKernel> {
         let (element, pack) = match self.element {
             TensorElementType::Bfloat16 => ("bf16", 8),
+            TensorElementType::Float16 => ("f16", 8),
             _ => ("f32", 4),
         };
         let by_row = |base: &str| vec![format!("{base}_{element}"), format!("{base}_{element}_packed")];
@@ -72,6 +73,7 @@ impl Operator for CudaOperator {
             Fused::RmsNormGrad => by_row("rms_norm_grad"),
             Fused::BiasedSoftmax => by_row("biased_softmax"),
             Fused::SoftmaxGrad => by_row("softmax_grad"),
+            Fused::After => Vec::new(),
             Fused::Attention => vec![format!("attention_{element}_64")],
             Fused::AttentionGrad => {
                 ["queries", "keys"].map(|owned| format!("attention_grad_{owned}_{element}_64")).into()
@@ -90,7 +92,7 @@ pub(super) fn inputs(fused: Fused, element: TensorElementType) -> Vec<OperatorIn
     let optional = || OperatorInput::optional(element);
     match fused {
         Fused::GatedGelu => vec![x()],
-        Fused::GatedGeluGrad | Fused::ReluGrad | Fused::SoftmaxGrad => vec![x(), x()],
+        Fused::GatedGeluGrad | Fused::ReluGrad | Fused::SoftmaxGrad | Fused::After => vec![x(), x()],
         Fused::RmsNorm => vec![x(), x(), statistic(), optional()],
         Fused::RmsNormGrad => vec![x(), x(), statistic(), x(), optional()],
         Fused::BiasedSoftmax | Fused::Attention => vec![x(), x(), optional()],
@@ -212,7 +214,9 @@ impl CudaKernel {
                 let dy = OnGpu::needed(context, 1)?;
                 arguments.pointers([first.data, dy.data, output(0)?]).int64(rows).int32(width);
             }
-            Fused::Attention | Fused::AttentionGrad => unreachable!("attention works on tiles"),
+            Fused::Attention | Fused::AttentionGrad | Fused::After => {
+                unreachable!("attention works on tiles, and After on nothing")
+            }
         }
         let packed = width % self.pack == 0;
         let shape = match self.fused {

@@ -73,7 +73,7 @@ struct Arguments {
     /// Where to compute, as the programs' --device.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// f32, tf32 or bf16; by default what is usual on the device.
+    /// f32, tf32, bf16 or f16; by default what is usual on the device.
     #[arg(long)]
     precision: Option<Precision>,
     /// ONNX Runtime library.
@@ -242,7 +242,7 @@ impl Batch<'_> {
             What::TuneLabels | What::TuneText => {
                 let (answers, target) = self.task()?;
                 let examples = vec![Tuned { source, target: &target, answers: &answers }; self.size];
-                let plan = Plan::new(device, Some(self.arguments.memory << 20)).over(models.len());
+                let plan = Plan::of(models, Some(self.arguments.memory << 20))?;
                 let mut tuner = Tuner::new(models, plan);
                 let made = timed(&mut || {
                     let done = tuner.contributions(&examples)?;

@@ -49,7 +49,7 @@ pub(super) fn measure(
         generator.generate(&vec![source; size], &vec![arguments.new_tokens; size])?;
         put("generation_mib", json!(rise()));
         let (answers, target) = batch.task()?;
-        let plan = Plan::new(model.device(), Some(arguments.memory << 20));
+        let plan = Plan::of(&models[..1], Some(arguments.memory << 20))?;
         let mut tuner = Tuner::new(&models[..1], plan);
         let examples = vec![Tuned { source, target: &target, answers: &answers }; size];
         let mut contributions = Vec::new();

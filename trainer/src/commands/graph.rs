@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use xprompt::graph::Arithmetic;
+use xprompt::graph::{Activations, Arithmetic};
 use xprompt::prompt::write_atomically;
 use xprompt::t5::{Checkpoint, graphs, step};
 
@@ -52,18 +52,17 @@ pub(crate) struct Graph {
 impl Graph {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let checkpoint = Checkpoint::open(&self.model.model)?;
+        let arithmetic = Arithmetic::STANDARD;
+        let tuning = |answers| graphs::tuning(&checkpoint, answers, arithmetic, Activations::Kept);
+        let loss = |answers| graphs::loss(&checkpoint, answers, arithmetic);
         let graph = match self.kind {
-            Kind::Scoring => graphs::scoring(&checkpoint, Arithmetic::STANDARD),
-            Kind::Encoder => graphs::encoder(&checkpoint, Arithmetic::STANDARD),
-            Kind::DecoderStep => step::decoder_step(&checkpoint, Arithmetic::STANDARD),
-            Kind::TuningLabels => {
-                graphs::tuning(&checkpoint, graphs::Answers::Candidates, Arithmetic::STANDARD)
-            }
-            Kind::TuningText => {
-                graphs::tuning(&checkpoint, graphs::Answers::Vocabulary, Arithmetic::STANDARD)
-            }
-            Kind::LossLabels => graphs::loss(&checkpoint, graphs::Answers::Candidates, Arithmetic::STANDARD),
-            Kind::LossText => graphs::loss(&checkpoint, graphs::Answers::Vocabulary, Arithmetic::STANDARD),
+            Kind::Scoring => graphs::scoring(&checkpoint, arithmetic),
+            Kind::Encoder => graphs::encoder(&checkpoint, arithmetic),
+            Kind::DecoderStep => step::decoder_step(&checkpoint, arithmetic),
+            Kind::TuningLabels => tuning(graphs::Answers::Candidates),
+            Kind::TuningText => tuning(graphs::Answers::Vocabulary),
+            Kind::LossLabels => loss(graphs::Answers::Candidates),
+            Kind::LossText => loss(graphs::Answers::Vocabulary),
         };
         let bytes = checkpoint.onnx(&graph);
         write_atomically(&self.out, &bytes).with_context(|| self.out.display().to_string())?;

@@ -32,7 +32,7 @@ pub(super) struct ModelOptions {
     /// several as cuda:0,cuda:1, or cuda:all.
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
-    /// What to compute in: f32, tf32 or bf16 on a GPU, by default tf32; f32 or int8 on a CPU, by default f32, and int8 in
+    /// What to compute in: f32, tf32, bf16 or f16 on a GPU, by default tf32; f32 or int8 on a CPU, by default f32, and int8 in
     /// evaluations only. Prompts, losses and the optimizer
     /// are f32 in any case.
     #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION")]

@@ -68,6 +68,15 @@ pub enum Event {
         /// Optimizer steps it has taken in this part.
         step: usize,
     },
+    /// The memory does not hold what gradients read: from this step on it is computed again.
+    ComputedAgain {
+        /// The part.
+        part: String,
+        /// Its optimizer step.
+        step: usize,
+        /// MiB that activations may take.
+        mebibytes: usize,
+    },
     /// A part of the run is done.
     PartFinished {
         /// The part.
@@ -172,6 +181,7 @@ impl Event {
             | Self::Resumed { .. }
             | Self::PartStarted { .. }
             | Self::CandidateDropped { .. }
+            | Self::ComputedAgain { .. }
             | Self::PartFinished { .. }
             | Self::RunFinished { .. } => None,
         }

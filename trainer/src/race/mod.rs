@@ -98,6 +98,7 @@ fn tune(lab: &mut Lab<'_>, part: &str, groups: &[Group<'_>]) -> Result<Vec<Vec<F
         state.step += 1;
         let step = state.step;
         pace.examples += advance(lab, &mut lanes, &mut state, part)?;
+        lab.note_what_is_computed_again(part, step)?;
         let due = |lane: &Lane<'_, '_>| lane.schedule.evaluates(step);
         if lanes.iter().zip(&state.groups).any(|(lane, runners)| due(lane) && is_running(runners)) {
             let speed = pace.speed();

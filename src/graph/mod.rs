@@ -8,6 +8,7 @@
 
 mod builder;
 mod emit;
+mod functions;
 mod fused;
 mod gradient;
 mod int8;

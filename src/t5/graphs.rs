@@ -7,7 +7,8 @@
 
 use super::buckets::{Buckets, Direction};
 use super::rows::{Rows, Stream};
-use super::{Activation, Checkpoint, Config};
+use super::weights::bias_name;
+use super::{Activation, Checkpoint, Config, Function};
 use crate::graph::{Arithmetic, DType, Dim, Graph, Kernels, Value};
 
 /// Input `[batch, length]` i64: token ids, and prompt rows as `vocab_size + row`.
@@ -201,17 +202,15 @@ impl<'a> Forward<'a> {
 
     /// The encoder's last hidden state, flat.
     fn encode(&mut self, embedded: Value, mask: Value) -> Value {
-        let position = self.encoder_position_bias();
+        let buckets = self.encoder_buckets();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        // standard operators add both once for all layers; fused ones read the two small ones instead
-        let bias = if self.graph.kernels().are_fused() {
-            (position, Some(hidden_keys))
-        } else {
-            (self.graph.add(position, hidden_keys), None)
-        };
+        let mut bias = self.encoder_bias(0, buckets, hidden_keys);
         let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
+            if block > 0 && self.config.bias_in_every_layer() {
+                bias = self.encoder_bias(block, buckets, hidden_keys);
+            }
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             self.self_attention(&mut stream, LENGTH, bias, &at(0), None);
             self.feed_forward(&mut stream, &at(1));
@@ -228,7 +227,7 @@ impl<'a> Forward<'a> {
         bias_index: Value,
         cache: Option<&[[Value; 2]]>,
     ) -> (Value, Vec<[Value; 2]>) {
-        let bias = self.decoder_bias(bias_index);
+        let mut bias = self.decoder_bias(0, bias_index);
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
         let table = self.embedding();
@@ -237,6 +236,9 @@ impl<'a> Forward<'a> {
         let mut stream = Stream::new(self.graph.reshape(x, &flat));
         let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
+            if block > 0 && self.config.bias_in_every_layer() {
+                bias = self.decoder_bias(block, bias_index);
+            }
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             let past = cache.map(|cache| cache[block]);
             present.extend(self.self_attention(&mut stream, TARGET, (bias, None), &at(0), past));
@@ -313,18 +315,28 @@ impl<'a> Forward<'a> {
 
     // --- layers ---
 
-    /// x + wo(f(norm(x))).
+    /// x + wo(f(wi norm(x))), or x + wo(f(wi_0 norm(x)) * wi_1 norm(x)).
     fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [wi, gate, wide, wo] =
             ["wi", "wi_0", "wi_1", "wo"].map(|name| format!("{at}.DenseReluDense.{name}.weight"));
         let inner = match self.config.activation {
-            Activation::Relu => {
+            Activation { function: Function::GeluTanh, gated: true } => {
+                self.gated_gelu(h, [&gate, &wide], f, d)
+            }
+            Activation { function: Function::Relu, gated: false } => {
                 let wide = self.project(h, &wi, f, d);
                 self.relu(wide)
             }
-            Activation::GatedGelu => self.gated_gelu(h, [&gate, &wide], f, d),
+            Activation { function, gated: false } => {
+                let wide = self.project(h, &wi, f, d);
+                self.apply(function, wide, None)
+            }
+            Activation { function, gated: true } => {
+                let [gate, wide] = [gate, wide].map(|weight| self.project(h, &weight, f, d));
+                self.apply(function, gate, Some(wide))
+            }
         };
         self.add_product(stream, inner, &wo, d, f);
     }
@@ -417,13 +429,12 @@ impl<'a> Forward<'a> {
         g.cast(hidden, g.floats())
     }
 
-    /// `[1, heads, length, length]`. Beyond the maximal distance all pairs share a bucket, so a small table
+    /// `[length, length]`: the bucket of each pair. Beyond the maximal distance all pairs share a bucket, so a small table
     /// over the clipped distance gives any length its buckets.
-    fn encoder_position_bias(&mut self) -> Value {
+    fn encoder_buckets(&mut self) -> Value {
         let far = self.buckets.max_distance() as i64;
         let table: Vec<i64> =
             (-far..=far).map(|relative| self.buckets.of(relative, Direction::Both) as i64).collect();
-        let (count, heads) = (self.buckets.count(), self.config.num_heads);
         let g = &mut self.graph;
         let positions = g.positions(LENGTH);
         let key = g.reshape(positions, &[1.into(), LENGTH]);
@@ -434,20 +445,26 @@ impl<'a> Forward<'a> {
         let relative = g.min(relative, high);
         let index = g.add(relative, high);
         let table = g.vector_i64(&table);
-        let bucket = g.gather(table, index);
-        let weight = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let bias = g.weight(weight, &[count, heads]);
-        let bias = g.gather(bias, bucket);
-        let bias = g.transpose(bias, &[2, 0, 1]);
-        g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH])
+        g.gather(table, index)
     }
 
-    /// `[batch, heads, target, keys]` from bucket indices; the index after the last bucket hides the pair.
-    fn decoder_bias(&mut self, index: Value) -> Value {
+    /// A layer's bias of positions `[1, heads, length, length]`, and of keys that are hidden `[batch, 1, 1, length]`.
+    /// Standard operators get the sum, fused ones read the two small ones instead.
+    fn encoder_bias(&mut self, block: usize, buckets: Value, hidden_keys: Value) -> (Value, Option<Value>) {
         let (count, heads) = (self.buckets.count(), self.config.num_heads);
         let g = &mut self.graph;
-        let weight = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let bias = g.weight(weight, &[count, heads]);
+        let table = g.weight(&bias_name("encoder", block), &[count, heads]);
+        let bias = g.gather(table, buckets);
+        let bias = g.transpose(bias, &[2, 0, 1]);
+        let position = g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH]);
+        if g.kernels().are_fused() { (position, Some(hidden_keys)) } else { (g.add(position, hidden_keys), None) }
+    }
+
+    /// A layer's bias `[batch, heads, target, keys]` from bucket indices; the index after the last bucket hides the pair.
+    fn decoder_bias(&mut self, block: usize, index: Value) -> Value {
+        let (count, heads) = (self.buckets.count(), self.config.num_heads);
+        let g = &mut self.graph;
+        let bias = g.weight(&bias_name("decoder", block), &[count, heads]);
         let hidden = g.tensor(&[1, heads], &vec![HIDDEN_SCORE; heads]);
         let table = g.concat(&[bias, hidden], 0);
         let bias = g.gather(table, index);

@@ -12,8 +12,9 @@ mod int8;
 pub mod joining;
 pub mod picking;
 mod rows;
+mod weights;
 
 pub use buckets::{Buckets, Direction};
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use config::{Activation, Config, ConfigError};
+pub use config::{Activation, Config, ConfigError, Family, Function};
 pub use int8::{Int8Weights, Kept};

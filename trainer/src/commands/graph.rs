@@ -51,7 +51,7 @@ pub(crate) struct Graph {
 
 impl Graph {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::open(&self.model.model)?;
+        let checkpoint = Checkpoint::open(&self.model.folder()?)?;
         let graph = match self.kind {
             Kind::Scoring => graphs::scoring(&checkpoint, Arithmetic::STANDARD),
             Kind::Encoder => graphs::encoder(&checkpoint, Arithmetic::STANDARD),

@@ -12,7 +12,8 @@ pub fn base(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Base {
     let folder = checkpoint.folder();
     // `.` and links have another name than the folder itself
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let own = || folder.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+    let own =
+        || folder.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
     let name = hub::name_of(&folder).unwrap_or_else(own);
     Base {
         model: Fingerprint { name: name.clone(), fingerprint: checkpoint.fingerprint().into() },

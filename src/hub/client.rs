@@ -163,7 +163,9 @@ impl<'a> Client<'a> {
             return match sent {
                 Err(error) => Err(self.unreachable(what, reason(&error))),
                 Ok(response) if response.status() == StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
-                Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
+                Ok(response)
+                    if response.status().is_client_error() || response.status().is_server_error() =>
+                {
                     Err(self.refused(what, &response))
                 }
                 Ok(response) => Ok(response),
@@ -221,7 +223,8 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Where the hub sends to, if that is the hub.
 fn inner_redirect(response: &Response) -> Option<Url> {
-    let location = text(response.headers(), LOCATION.as_str()).filter(|_| response.status().is_redirection())?;
+    let location =
+        text(response.headers(), LOCATION.as_str()).filter(|_| response.status().is_redirection())?;
     let next = response.url().join(&location).ok()?;
     let says_what_it_is = response.headers().contains_key("x-linked-etag");
     (next.origin() == response.url().origin() && !says_what_it_is).then_some(next)
@@ -235,7 +238,11 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
         text = format!("{text}{}{error}", if text.is_empty() { "" } else { ": " });
         cause = error.source();
     }
-    if text.is_empty() { if error.is_timeout() { "it is silent".into() } else { "no answer".into() } } else { text }
+    if text.is_empty() {
+        if error.is_timeout() { "it is silent".into() } else { "no answer".into() }
+    } else {
+        text
+    }
 }
 
 /// A part of an address; letters, digits and `kept` stay as they are.

@@ -51,7 +51,9 @@ pub enum HubError {
         remedy: String,
     },
     /// The hub's answer is not one that is known.
-    #[error("{what}: the hub at {endpoint} answers in a way that is not known: {reason}; look at HF_ENDPOINT")]
+    #[error(
+        "{what}: the hub at {endpoint} answers in a way that is not known: {reason}; look at HF_ENDPOINT"
+    )]
     Answer {
         /// The model.
         what: String,

@@ -74,9 +74,9 @@ impl Hub {
         }
         // a commit never changes
         if is_commit(repository.revision())
-            && let Ok(folder) = known
+            && let Ok(folder) = &known
         {
-            return Ok(folder);
+            return Ok(folder.clone());
         }
         let fetching = Fetching { client: Client::new(self, repository)?, cache };
         match (on_a_thread(&fetching, tell), known) {

@@ -83,9 +83,10 @@ mod tests {
         assert_eq!((flan.name(), flan.revision()), ("google/flan-t5-small", "main"));
         assert_eq!(read("t5-small@v1.0").unwrap().to_string(), "t5-small@v1.0");
         assert_eq!(flan.at("refs/pr/3").unwrap().revision(), "refs/pr/3");
-        for text in
-            ["", "a/b/c", "/a", "a/", "../a", "a/..", "a b", "a@", "a@../b", "a@b/../c", "a@b@c", "a@/b", "a--b/c", "-a"]
-        {
+        for text in [
+            "", "a/b/c", "/a", "a/", "../a", "a/..", "a b", "a@", "a@../b", "a@b/../c", "a@b@c", "a@/b",
+            "a--b/c", "-a",
+        ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(&format!("hf:{text}")), "{error}");
         }

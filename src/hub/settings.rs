@@ -124,7 +124,11 @@ mod tests {
 
     #[test]
     fn settings_come_from_the_variables_of_python() {
-        let set = hub(&[("HF_ENDPOINT", "http://mirror:1/"), ("HF_TOKEN", "hf_secret\n"), ("HF_HUB_OFFLINE", "ON")]);
+        let set = hub(&[
+            ("HF_ENDPOINT", "http://mirror:1/"),
+            ("HF_TOKEN", "hf_secret\n"),
+            ("HF_HUB_OFFLINE", "ON"),
+        ]);
         assert_eq!((set.endpoint.as_str(), set.token.as_deref()), ("http://mirror:1", Some("hf_secret")));
         assert!(set.offline && !format!("{set:?}").contains("hf_secret"));
         let plain = hub(&[("HOME", "/nobody"), ("HF_HUB_OFFLINE", "0")]);

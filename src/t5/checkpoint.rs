@@ -287,7 +287,11 @@ impl Checkpoint {
                 return Err(CheckpointError::Shape { path: path(), name, got: place.shape.clone(), want });
             }
             if !matches!(place.dtype, DType::F32 | DType::Bf16 | DType::F16) {
-                return Err(CheckpointError::ElementType { path: path(), name, dtype: place.stored.to_string() });
+                return Err(CheckpointError::ElementType {
+                    path: path(),
+                    name,
+                    dtype: place.stored.to_string(),
+                });
             }
         }
         Ok(())

@@ -187,9 +187,15 @@ mod tests {
         assert!(config.tie_word_embeddings && config.scale_decoder_outputs);
         let gated = Activation { function: Function::GeluTanh, gated: true };
         let mt5 = parse(r#"{"model_type": "mt5"}"#).unwrap();
-        assert_eq!((mt5.activation, mt5.tie_word_embeddings, mt5.scale_decoder_outputs), (gated, false, false));
+        assert_eq!(
+            (mt5.activation, mt5.tie_word_embeddings, mt5.scale_decoder_outputs),
+            (gated, false, false)
+        );
         let umt5 = parse(r#"{"model_type": "umt5"}"#).unwrap();
-        assert_eq!((umt5.activation, umt5.tie_word_embeddings, umt5.scale_decoder_outputs), (gated, true, true));
+        assert_eq!(
+            (umt5.activation, umt5.tie_word_embeddings, umt5.scale_decoder_outputs),
+            (gated, true, true)
+        );
         assert!(umt5.bias_in_every_layer() && !mt5.bias_in_every_layer());
     }
 
@@ -205,7 +211,10 @@ mod tests {
         // these two override what feed_forward_proj says
         let exact = r#"{"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"}"#;
         assert_eq!(function(exact), (Function::Gelu, true));
-        assert_eq!(function(r#"{"feed_forward_proj": "relu", "is_gated_act": true}"#), (Function::Relu, true));
+        assert_eq!(
+            function(r#"{"feed_forward_proj": "relu", "is_gated_act": true}"#),
+            (Function::Relu, true)
+        );
         // transformers 5 writes the second beside the first; of an mT5 it ties and never scales
         let five = parse(r#"{"tie_word_embeddings": true, "scale_decoder_outputs": false}"#).unwrap();
         assert!(five.tie_word_embeddings && !five.scale_decoder_outputs);

@@ -457,7 +457,11 @@ impl<'a> Forward<'a> {
         let bias = g.gather(table, buckets);
         let bias = g.transpose(bias, &[2, 0, 1]);
         let position = g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH]);
-        if g.kernels().are_fused() { (position, Some(hidden_keys)) } else { (g.add(position, hidden_keys), None) }
+        if g.kernels().are_fused() {
+            (position, Some(hidden_keys))
+        } else {
+            (g.add(position, hidden_keys), None)
+        }
     }
 
     /// A layer's bias `[batch, heads, target, keys]` from bucket indices; the index after the last bucket hides the pair.

@@ -78,14 +78,15 @@ impl Tokenizer {
     /// If the file is missing, malformed, or of another vocabulary.
     pub fn open(folder: &Path, vocabulary: usize, eos: u32) -> Result<Self, TokenizerError> {
         let path = folder.join(FILE);
-        let (this, largest, path) = match Bytes::of(folder)? {
-            Some((bytes, place)) if !path.exists() => {
+        let bytes = if path.exists() { None } else { Bytes::of(folder)? };
+        let (this, largest, path) = match bytes {
+            Some((bytes, place)) => {
                 let largest = bytes.largest();
                 let fingerprint = fingerprint::of_bytes(bytes.describe().as_bytes());
                 let frame = Frame { before: Vec::new(), after: vec![bytes.eos()] };
                 (Self { cutter: Cutter::Bytes(bytes), frame, fingerprint }, largest, place)
             }
-            _ => {
+            None => {
                 let (this, largest) = Self::of_file(&path, eos)?;
                 (this, largest, path)
             }

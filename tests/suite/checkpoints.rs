@@ -70,7 +70,11 @@ fn a_shard_that_is_cut_anywhere_names_itself() {
 #[test]
 fn a_tensor_that_does_not_fit_names_itself_its_file_and_the_remedy() {
     for (tensor, new, says) in [
-        (BIAS, None, "there is no tensor T, which config.json asks for; the index says that it is in this file"),
+        (
+            BIAS,
+            None,
+            "there is no tensor T, which config.json asks for; the index says that it is in this file",
+        ),
         (BIAS, Some((Dtype::F32, vec![32, 4])), "tensor T has shape [32, 4], config.json asks for [8, 4]"),
         (BIAS, Some((Dtype::F64, vec![8, 4])), "tensor T is stored as F64; f32, bf16 and f16 can be read"),
         (BIAS, Some((Dtype::I8, vec![8, 4])), "tensor T is stored as I8; f32, bf16 and f16 can be read"),
@@ -93,7 +97,10 @@ fn an_index_that_is_wrong_says_how() {
         (r#"{"weight_map": {}}"#, "names no file"),
         (r#"{"weight_map": {"a": 1}}"#, "weight_map.a is 1"),
         (r#"{"weight_map": {"a": "../b"}}"#, "names ../b, which is not a file beside the index"),
-        (r#"{"weight_map": {"a": "b", "c": "b"}}"#, "names b for 2 tensors, and it is not in the folder; fetch it"),
+        (
+            r#"{"weight_map": {"a": "b", "c": "b"}}"#,
+            "names b for 2 tensors, and it is not in the folder; fetch it",
+        ),
     ] {
         let folder = sharded();
         fs::write(folder.path().join(INDEX), index).unwrap();
@@ -122,9 +129,11 @@ fn a_tensor_is_taken_from_the_shard_that_the_index_names() {
 
 #[test]
 fn weights_of_another_kind_are_refused_with_the_command_that_converts_them() {
-    for (file, option) in
-        [("pytorch_model.bin", ""), ("tf_model.h5", ", from_tf=True"), ("flax_model.msgpack", ", from_flax=True")]
-    {
+    for (file, option) in [
+        ("pytorch_model.bin", ""),
+        ("tf_model.h5", ", from_tf=True"),
+        ("flax_model.msgpack", ", from_flax=True"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         fs::copy(fixtures().join("variants/umt5/config.json"), folder.path().join("config.json")).unwrap();
         fs::write(folder.path().join(file), "").unwrap();

@@ -86,12 +86,19 @@ fn a_fetched_model_lies_as_python_has_it_and_is_used_like_a_folder() {
         .unwrap();
     assert_eq!(events, ["config.json", "tokenizer.json", "model.safetensors"], "weights come last");
     assert_eq!(folder, place.repository().join("snapshots").join(COMMIT));
-    assert_eq!(place.visible(), ["config.json", "model.safetensors", "tokenizer.json"], "no more than is needed");
+    assert_eq!(
+        place.visible(),
+        ["config.json", "model.safetensors", "tokenizer.json"],
+        "no more than is needed"
+    );
     assert_eq!(fs::read_to_string(place.repository().join("refs/main")).unwrap(), COMMIT);
     for file in place.visible() {
         let etag = place.server.etag(&file);
         assert_eq!(fs::read_link(folder.join(&file)).unwrap(), Path::new("../../blobs").join(&etag));
-        assert_eq!(fs::read(folder.join(&file)).unwrap(), fs::read(root().join("models/t5-nano").join(&file)).unwrap());
+        assert_eq!(
+            fs::read(folder.join(&file)).unwrap(),
+            fs::read(root().join("models/t5-nano").join(&file)).unwrap()
+        );
     }
     assert_eq!(names(&place.repository().join("blobs")).len(), 3);
     let locks = names(&place.cache.path().join(".locks/models--xprompt--t5-nano"));
@@ -151,6 +158,7 @@ fn a_download_that_breaks_off_goes_on_where_it_stopped() {
     let mut breaks = 0;
     let again = |event: Event<'_>| breaks += usize::from(matches!(event, Event::Again { .. }));
     let folder = place.hub().fetch(&NANO.parse().unwrap(), &mut { again }).unwrap();
+    assert_eq!(breaks, 3);
     assert_eq!(place.server.ranges(), ["bytes=100000-", "bytes=200000-", "bytes=300000-"]);
     let whole = fs::read(root().join("models/t5-nano/model.safetensors")).unwrap();
     assert!(fs::read(folder.join("model.safetensors")).unwrap() == whole);
@@ -167,7 +175,11 @@ fn a_fetch_that_was_given_up_goes_on_with_the_next() {
     assert_eq!(place.visible(), ["config.json", "tokenizer.json"], "what is not whole is not visible");
     assert!(!place.repository().join("refs/main").exists());
     place.fetch().unwrap();
-    assert!(place.server.ranges().iter().all(|range| range == "bytes=100000-"), "{:?}", place.server.ranges());
+    assert!(
+        place.server.ranges().iter().all(|range| range == "bytes=100000-"),
+        "{:?}",
+        place.server.ranges()
+    );
 }
 
 #[test]
@@ -218,7 +230,10 @@ fn refusals_say_what_they_mean_and_what_to_do() {
     }
     let gone = Fault::Refuse { part: "/tokenizer.json", status: 404, code: "EntryNotFound" };
     let error = Place::new(vec![gone]).error();
-    assert!(error.contains(", tokenizer.json: the hub answers 404: the revision has no such file"), "{error}");
+    assert!(
+        error.contains(", tokenizer.json: the hub answers 404: the revision has no such file"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -235,7 +250,10 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
     let requests = place.server.requests();
     let (elsewhere, hub): (Vec<_>, Vec<_>) =
         requests.iter().partition(|request| request.contains("/elsewhere/"));
-    assert!(!elsewhere.is_empty() && elsewhere.iter().all(|request| request.ends_with(" nobody")), "{elsewhere:?}");
+    assert!(
+        !elsewhere.is_empty() && elsewhere.iter().all(|request| request.ends_with(" nobody")),
+        "{elsewhere:?}"
+    );
     assert!(hub.iter().all(|request| request.ends_with(" Bearer hf_secret")), "{hub:?}");
 }
 
@@ -243,10 +261,13 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
 fn shards_come_with_their_index_and_a_byt5_needs_no_tokenizer() {
     let made = tempfile::tempdir().unwrap();
     let config = fs::read_to_string(fixtures().join("variants/byt5/config.json")).unwrap();
-    fs::write(made.path().join("config.json"), config.replace("\"vocab_size\": 96", "\"vocab_size\": 384")).unwrap();
+    fs::write(made.path().join("config.json"), config.replace("\"vocab_size\": 96", "\"vocab_size\": 384"))
+        .unwrap();
     weights::write(made.path(), 1, 2, |_| DType::Bf16);
-    let files: Vec<_> =
-        names(made.path()).into_iter().map(|name| (name.clone(), fs::read(made.path().join(name)).unwrap())).collect();
+    let files: Vec<_> = names(made.path())
+        .into_iter()
+        .map(|name| (name.clone(), fs::read(made.path().join(name)).unwrap()))
+        .collect();
     let place = Place::with(files.clone(), Vec::new());
     let folder = place.fetch().unwrap();
     assert_eq!(place.visible().len(), 4);
@@ -254,7 +275,10 @@ fn shards_come_with_their_index_and_a_byt5_needs_no_tokenizer() {
 
     let without = files.into_iter().filter(|(name, _)| name != "model-00002-of-00002.safetensors").collect();
     let error = Place::with(without, Vec::new()).error();
-    assert!(error.contains("model.safetensors.index.json: it names model-00002-of-00002.safetensors"), "{error}");
+    assert!(
+        error.contains("model.safetensors.index.json: it names model-00002-of-00002.safetensors"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -288,9 +312,18 @@ fn a_model_that_cannot_be_used_is_refused_before_its_weights_come() {
         let error = place.error();
         assert!(error.contains(says), "{error}");
         if says.starts_with("there are no") || says.contains("spiece") {
-            assert!(error.contains("n, r, d = 'xprompt/t5-nano', 'main', 't5-nano'"), "{error} has the command");
+            assert!(
+                error.contains("n, r, d = 'xprompt/t5-nano', 'main', 't5-nano'"),
+                "{error} has the command"
+            );
         }
-        assert!(!place.server.requests().iter().any(|request| request.contains("GET") && request.contains("large")));
+        assert!(
+            !place
+                .server
+                .requests()
+                .iter()
+                .any(|request| request.contains("GET") && request.contains("large"))
+        );
         assert!(!place.visible().contains(&"model.safetensors".to_owned()));
     }
 }
@@ -318,12 +351,16 @@ fn a_server_serves_a_model_of_the_hub_and_starts_again_without_it() {
         server.envs(more.iter().copied());
         server
     };
-    let (first, offline, other) = (start(&[]), start(&[("HF_HUB_OFFLINE", "1")]), start(&[("HF_HUB_CACHE", "/dev/null")]));
+    let (first, offline, other) =
+        (start(&[]), start(&[("HF_HUB_OFFLINE", "1")]), start(&[("HF_HUB_CACHE", "/dev/null")]));
     drop(Process::start(first));
     place.server.stop();
     drop(Process::start(offline));
     let mut other = other;
     let output = other.env("HF_HUB_OFFLINE", "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("xprompt/t5-nano@main is not whole in the cache"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("xprompt/t5-nano@main is not whole in the cache"),
+        "{said}"
+    );
 }

@@ -223,8 +223,10 @@ fn integers_stay_close_to_what_transformers_computes_whatever_lies_between_them(
         }
         let model = model.in_precision(Precision::Int8);
         let batch = Batch::read(&expected);
-        let mut session = model.session(&graphs::encoder(model.checkpoint(), model.arithmetic()), &[]).unwrap();
-        let hidden = session.run(&batch.inputs(&batch.shapes())).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
+        let mut session =
+            model.session(&graphs::encoder(model.checkpoint(), model.arithmetic()), &[]).unwrap();
+        let hidden =
+            session.run(&batch.inputs(&batch.shapes())).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
         let (got, want) = (hidden.f32s().unwrap(), expected.f32s("encoder_hidden"));
         for (i, &length) in batch.lengths.iter().enumerate() {
             let at = i * batch.length * D..(i * batch.length + length) * D;

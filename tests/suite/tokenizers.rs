@@ -40,7 +40,11 @@ fn ids_are_put_together_as_transformers_does() {
     for (name, vocabulary, eos) in TOKENIZERS {
         let tokenizer = open(name, vocabulary, eos).unwrap();
         for case in reference(name)["decoded"].as_array().unwrap() {
-            assert_eq!(tokenizer.decode(&ids(&case["ids"])).unwrap(), case["text"].as_str().unwrap(), "{name}");
+            assert_eq!(
+                tokenizer.decode(&ids(&case["ids"])).unwrap(),
+                case["text"].as_str().unwrap(),
+                "{name}"
+            );
         }
     }
 }
@@ -72,7 +76,10 @@ fn refused(files: &[(&str, &str)]) -> String {
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    Tokenizer::open(folder.path(), 384, 1).unwrap_err().to_string().replace(&*folder.path().to_string_lossy(), "F")
+    Tokenizer::open(folder.path(), 384, 1)
+        .unwrap_err()
+        .to_string()
+        .replace(&*folder.path().to_string_lossy(), "F")
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Progress {
     pub fn download(&self, file: &str) -> ProgressBar {
         let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
-        let template = "{prefix:<32} {bar:28.cyan/blue} {bytes:>10}/{total_bytes} {bytes_per_sec} (left {eta})";
+        let template =
+            "{prefix:<32} {bar:28.cyan/blue} {bytes:>10}/{total_bytes} {bytes_per_sec} (left {eta})";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸─"));
         bar.set_prefix(file.to_owned());

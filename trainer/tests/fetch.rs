@@ -37,8 +37,10 @@ fn texts(output: &Output) -> (String, String) {
 fn a_model_that_the_cache_has_is_named_by_its_hub_name() {
     let cache = cache();
     let snapshot = cache.path().join("models--xprompt--t5-nano/snapshots").join(COMMIT);
-    for args in [&["fetch", "xprompt/t5-nano"][..], &["fetch", "hf:xprompt/t5-nano", "--revision", COMMIT, "--offline"]]
-    {
+    for args in [
+        &["fetch", "xprompt/t5-nano"][..],
+        &["fetch", "hf:xprompt/t5-nano", "--revision", COMMIT, "--offline"],
+    ] {
         let output = trainer(cache.path(), args);
         let (said, problem) = texts(&output);
         assert!(output.status.success(), "{problem}");

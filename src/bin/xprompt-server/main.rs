@@ -118,7 +118,11 @@ fn storage(arguments: &Arguments) -> anyhow::Result<Arc<dyn Storage>> {
 }
 
 /// Loads everything and starts to watch the prompts.
-fn start(arguments: &Arguments, model: &Path, storage: Arc<dyn Storage>) -> anyhow::Result<(Service, Keeping)> {
+fn start(
+    arguments: &Arguments,
+    model: &Path,
+    storage: Arc<dyn Storage>,
+) -> anyhow::Result<(Service, Keeping)> {
     let checkpoint = Checkpoint::open(model)
         .with_context(|| format!("the model in {} cannot be used", model.display()))?;
     let config = checkpoint.config().clone();

@@ -119,7 +119,8 @@ impl Bytes {
             }
         }
         let eos = special.iter().find(|token| token.text == eos_text).map(|token| token.id);
-        let eos = eos.ok_or_else(|| format!("added_tokens_decoder has no token {eos_text:?}, the end token"))?;
+        let eos =
+            eos.ok_or_else(|| format!("added_tokens_decoder has no token {eos_text:?}, the end token"))?;
         // of two that begin alike the longer is meant
         special.sort_by_key(|token| std::cmp::Reverse(token.text.len()));
         Ok(Self { special, eos })
@@ -201,7 +202,9 @@ impl Special {
     fn new(id: u32, token: Full) -> Result<Self, String> {
         let Full { content, lstrip, rstrip, single_word } = token;
         if content.is_empty() || single_word {
-            return Err(format!("special token {id}, {content:?}: it has a text, and single_word is not built"));
+            return Err(format!(
+                "special token {id}, {content:?}: it has a text, and single_word is not built"
+            ));
         }
         if (FIRST_BYTE..FIRST_EXTRA).contains(&id) {
             return Err(format!("special token {content:?} has the id {id}, which is that of a byte"));

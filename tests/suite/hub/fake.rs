@@ -184,18 +184,25 @@ impl Shared {
             return response.header(header::CONTENT_LENGTH, whole.len()).body(Body::empty()).unwrap();
         }
         let mut bytes = whole.clone();
-        if self.fault(|fault| matches!(fault, Fault::Flip { file: other } if *other == file).then_some(())).is_some() {
+        if self
+            .fault(|fault| matches!(fault, Fault::Flip { file: other } if *other == file).then_some(()))
+            .is_some()
+        {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
         }
-        if self.fault(|fault| matches!(fault, Fault::Longer { file: other } if *other == file).then_some(())).is_some() {
+        if self
+            .fault(|fault| matches!(fault, Fault::Longer { file: other } if *other == file).then_some(()))
+            .is_some()
+        {
             bytes.extend(b"\n\n");
         }
         let range = request.headers().get(header::RANGE).map(|range| range.to_str().unwrap().to_owned());
         if let Some(range) = range {
             self.ranges.lock().unwrap().push(range.clone());
             if self.fault(|fault| matches!(fault, Fault::NoRanges).then_some(())).is_none() {
-                let from: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+                let from: usize =
+                    range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
                 response = response.status(StatusCode::PARTIAL_CONTENT).header(
                     header::CONTENT_RANGE,
                     format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),

@@ -5,6 +5,8 @@
 mod answers_reference;
 /// The prompts of this repository on the model of this repository.
 mod bundled_prompts;
+/// Steps of generation over the cache, against a pass over all positions.
+mod cached_steps;
 /// Checkpoints with something wrong in them.
 mod checkpoints;
 /// Beam search against Hugging Face transformers; sampling by seed.

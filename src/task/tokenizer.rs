@@ -64,8 +64,8 @@ enum Cutter {
 
 const FILE: &str = "tokenizer.json";
 
-fn failed(error: tokenizers::Error) -> TokenizerError {
-    TokenizerError::Encode(error.to_string())
+fn failed(error: impl Into<tokenizers::Error>) -> TokenizerError {
+    TokenizerError::Encode(error.into().to_string())
 }
 
 // === impl Tokenizer ===

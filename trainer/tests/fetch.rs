@@ -1,4 +1,5 @@
 //! Models of the hub on the command line, from a cache that is there. Downloads are tested where they are made.
+#![allow(clippy::unwrap_used)] // clippy exempts the functions marked as tests, not those they call
 
 use std::fs;
 use std::os::unix::fs::symlink;

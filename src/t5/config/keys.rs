@@ -76,8 +76,8 @@ fn function(name: &str) -> Option<Function> {
     })
 }
 
-fn refused(path: &Path, key: &'static str, value: impl ToString, remedy: &'static str) -> ConfigError {
-    ConfigError::Unsupported { path: path.to_owned(), key, value: value.to_string(), remedy }
+fn refused(path: &Path, key: &'static str, value: impl Into<String>, remedy: &'static str) -> ConfigError {
+    ConfigError::Unsupported { path: path.to_owned(), key, value: value.into(), remedy }
 }
 
 // === impl Keys ===
@@ -90,7 +90,12 @@ impl Keys {
         for (alias, key) in ALIASES {
             let Some(value) = map.get(alias).cloned() else { continue };
             if *map.entry(key).or_insert_with(|| value.clone()) != value {
-                return Err(refused(path, alias, value, "it is another name of a key that says otherwise"));
+                return Err(refused(
+                    path,
+                    alias,
+                    value.to_string(),
+                    "it is another name of a key that says otherwise",
+                ));
             }
         }
         serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| {
@@ -124,7 +129,7 @@ impl Keys {
             ("num_decoder_layers", num_decoder_layers),
         ];
         if let Some((key, _)) = positive.into_iter().find(|&(_, size)| size == 0) {
-            return Err(refused(path, key, 0, "sizes are at least 1"));
+            return Err(refused(path, key, "0", "sizes are at least 1"));
         }
         self.check_constants(path)?;
         let pad_token_id = self.pad_token_id.unwrap_or(0);
@@ -135,7 +140,12 @@ impl Keys {
                 [id] => id,
                 _ => {
                     let value = Value::from(ids);
-                    return Err(refused(path, "eos_token_id", value, "a text ends with one token"));
+                    return Err(refused(
+                        path,
+                        "eos_token_id",
+                        value.to_string(),
+                        "a text ends with one token",
+                    ));
                 }
             },
         };
@@ -146,7 +156,7 @@ impl Keys {
             ("decoder_start_token_id", decoder_start_token_id),
         ];
         if let Some((key, id)) = tokens.into_iter().find(|&(_, id)| id as usize >= self.vocab_size) {
-            return Err(refused(path, key, id, "ids are below vocab_size"));
+            return Err(refused(path, key, id.to_string(), "ids are below vocab_size"));
         }
         let tie_word_embeddings = self.tie_word_embeddings.unwrap_or(family != Family::Mt5);
         // transformers 5 ties every mT5 and scales none
@@ -203,11 +213,11 @@ impl Keys {
         let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         if buckets < 4 || !buckets.is_multiple_of(2) {
             let remedy = "an even number of at least 4";
-            return Err(refused(path, "relative_attention_num_buckets", buckets, remedy));
+            return Err(refused(path, "relative_attention_num_buckets", buckets.to_string(), remedy));
         }
         if distance <= buckets / 2 {
             let remedy = "it exceeds half the number of buckets";
-            return Err(refused(path, "relative_attention_max_distance", distance, remedy));
+            return Err(refused(path, "relative_attention_max_distance", distance.to_string(), remedy));
         }
         Ok(())
     }
@@ -237,7 +247,7 @@ fn refuse_other_computations(map: &Map<String, Value>, path: &Path) -> Result<()
     ];
     for (key, is_refused, remedy) in keys {
         if let Some(value) = map.get(key).filter(|value| is_refused(value)) {
-            return Err(refused(path, key, value, remedy));
+            return Err(refused(path, key, value.to_string(), remedy));
         }
     }
     Ok(())

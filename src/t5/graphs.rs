@@ -15,6 +15,11 @@ use crate::graph::{Arithmetic, DType, Dim, Graph, Kernels, Value};
 pub const IDS: &str = "ids";
 /// Input `[batch, length]` f32: 1 for a token, 0 for padding.
 pub const MASK: &str = "attention_mask";
+/// Input `[positions]` i64: the ids of all examples behind each other, without padding. What a packed graph reads instead
+/// of [`IDS`].
+pub const PACKED_IDS: &str = "packed_ids";
+/// Input `[batch + 1]` i64: where each example begins in [`PACKED_IDS`], and where the last ends.
+pub const STARTS: &str = "starts";
 /// Input `[rows, d_model]` f32: the rows of all prompts in the batch.
 pub const PROMPT_ROWS: &str = "prompt_rows";
 /// Input `[batch, target]` i64: tokens that go into the decoder.
@@ -45,6 +50,8 @@ const HIDDEN_SCORE: f32 = -1e9;
 
 const BATCH: Dim = Dim::Named("batch");
 const LENGTH: Dim = Dim::Named("length");
+/// Of all examples of a packed batch.
+const POSITIONS: Dim = Dim::Named("positions");
 const TARGET: Dim = Dim::Named("target");
 
 /// The answers that a loss chooses among.
@@ -57,7 +64,8 @@ pub enum Answers {
 }
 
 /// Encoder and one teacher-forced decoder pass over a tree of label tokens:
-/// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`].
+/// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`]. A graph of packed
+/// kernels reads [`PACKED_IDS`] and [`STARTS`] instead of the first two.
 #[must_use]
 pub fn scoring(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic);
@@ -67,14 +75,18 @@ pub fn scoring(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     t5.graph
 }
 
-/// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]) to [`ENCODER_HIDDEN`].
+/// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]), or ([`PACKED_IDS`], [`STARTS`], [`PROMPT_ROWS`]), to
+/// [`ENCODER_HIDDEN`].
 #[must_use]
 pub fn encoder(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic);
     let source = t5.embed_source();
-    let hidden = t5.encode(source.embedded, source.mask);
+    let hidden = t5.encode(source);
     let shape = [BATCH, LENGTH, t5.config.d_model.into()];
-    let hidden = t5.graph.reshape(hidden, &shape);
+    let hidden = match source.places {
+        Places::Padded { .. } => t5.graph.reshape(hidden, &shape),
+        Places::Packed { starts } => t5.graph.unpack(hidden, starts, &shape),
+    };
     t5.graph.output(ENCODER_HIDDEN, hidden);
     t5.graph
 }
@@ -101,7 +113,7 @@ pub fn tuning(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic)
 /// The forward half of [`tuning`]: its inputs but for [`PROMPT_POSITIONS`], to [`LOSS`].
 #[must_use]
 pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
-    let mut t5 = Forward::new(checkpoint, arithmetic);
+    let mut t5 = Forward::new(checkpoint, arithmetic.differentiable());
     let (loss, _) = t5.loss(answers);
     t5.graph.output(LOSS, loss);
     t5.graph
@@ -110,12 +122,22 @@ pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -
 /// The encoder's input.
 #[derive(Clone, Copy)]
 struct SourceText {
-    /// `[batch * length, d_model]`.
+    /// `[batch * length, d_model]`, or `[positions, d_model]` of a packed batch.
     embedded: Value,
-    /// `[batch, length]`.
-    mask: Value,
-    /// `[batch, length, d_model]`: the prompt row of each position, before text takes the other positions.
+    /// Which of them are whose.
+    places: Places,
+    /// `[batch, length, d_model]`, or `[positions, d_model]`: the prompt row of each position, before text takes the other
+    /// positions.
     prompt: Value,
+}
+
+/// Which rows of the encoder belong to which example.
+#[derive(Clone, Copy)]
+enum Places {
+    /// As many rows for each; `mask` `[batch, length]` says which are no padding.
+    Padded { mask: Value },
+    /// `starts` `[batch + 1]` says where each begins.
+    Packed { starts: Value },
 }
 
 /// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
@@ -144,33 +166,66 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let (v, d) = (self.config.vocab_size as i64, self.config.d_model);
         let g = &mut self.graph;
-        let ids = g.input(IDS, DType::I64, &[BATCH, LENGTH]);
-        let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
+        let (ids, places, each, flat) = if g.is_packed() {
+            let ids = g.input(PACKED_IDS, DType::I64, &[POSITIONS]);
+            let starts = g.input(STARTS, DType::I64, &["starts".into()]);
+            (ids, Places::Packed { starts }, vec![POSITIONS, 1.into()], POSITIONS)
+        } else {
+            let ids = g.input(IDS, DType::I64, &[BATCH, LENGTH]);
+            let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
+            let each = vec![BATCH, LENGTH, 1.into()];
+            (ids, Places::Padded { mask }, each, Dim::Product("batch", "length"))
+        };
         let rows = g.input(PROMPT_ROWS, DType::F32, &[Dim::Named("rows"), d.into()]);
         let rows = g.cast(rows, g.floats());
         let (first, last, zero) = (g.scalar_i64(v), g.scalar_i64(v - 1), g.scalar_i64(0));
         let is_prompt = g.greater_or_equal(ids, first);
-        let is_prompt = g.reshape(is_prompt, &[BATCH, LENGTH, 1.into()]);
+        let is_prompt = g.reshape(is_prompt, &each);
         let text_ids = g.min(ids, last);
         let row_ids = g.sub(ids, first);
         let row_ids = g.max(row_ids, zero);
         let text = g.gather(table, text_ids);
         let prompt = g.gather(rows, row_ids);
         let embedded = g.where_(is_prompt, prompt, text);
-        let embedded = g.reshape(embedded, &[Dim::Product("batch", "length"), d.into()]);
-        SourceText { embedded, mask, prompt }
+        let embedded = g.reshape(embedded, &[flat, d.into()]);
+        SourceText { embedded, places, prompt }
     }
 
     /// The encoder's last hidden state, flat.
-    fn encode(&mut self, embedded: Value, mask: Value) -> Value {
-        let buckets = self.encoder_buckets();
-        let hidden_keys = self.hidden_keys(mask);
-        let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        let mut bias = self.encoder_bias(0, buckets, hidden_keys);
+    fn encode(&mut self, source: SourceText) -> Value {
+        match source.places {
+            Places::Padded { mask } => self.encode_padded(source.embedded, mask),
+            Places::Packed { starts } => self.encode_packed(source.embedded, starts),
+        }
+    }
+
+    fn encode_packed(&mut self, embedded: Value, starts: Value) -> Value {
+        let bias_of = |t5: &mut Self, block| {
+            let bias = t5.encoder_bias_by_distance(block);
+            t5.graph.transpose(bias, &[1, 0])
+        };
+        let mut bias = bias_of(self, 0);
         let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
             if block > 0 && self.config.bias_in_every_layer() {
-                bias = self.encoder_bias(block, buckets, hidden_keys);
+                bias = bias_of(self, block);
+            }
+            let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
+            self.packed_attention(&mut stream, &at(0), |g, qkv| g.packed_self_attention(qkv, starts, bias));
+            self.feed_forward(&mut stream, &at(1));
+        }
+        self.last_norm(stream, "encoder.final_layer_norm.weight")
+    }
+
+    fn encode_padded(&mut self, embedded: Value, mask: Value) -> Value {
+        let distances = self.encoder_distances();
+        let hidden_keys = self.hidden_keys(mask);
+        let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
+        let mut bias = self.encoder_bias(0, distances, hidden_keys);
+        let mut stream = Stream::new(embedded);
+        for block in 0..self.config.num_layers {
+            if block > 0 && self.config.bias_in_every_layer() {
+                bias = self.encoder_bias(block, distances, hidden_keys);
             }
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             self.self_attention(&mut stream, LENGTH, bias, &at(0));
@@ -180,10 +235,15 @@ impl<'a> Forward<'a> {
     }
 
     /// The decoder's last hidden state, flat.
-    fn decode(&mut self, hidden: Value, mask: Value, ids: Value, bias_index: Value) -> Value {
+    fn decode(&mut self, hidden: Value, places: Places, ids: Value, bias_index: Value) -> Value {
         let mut bias = self.decoder_bias(0, bias_index);
-        let hidden_keys = self.hidden_keys(mask);
-        let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
+        let hidden_keys = match places {
+            Places::Padded { mask } => {
+                let hidden_keys = self.hidden_keys(mask);
+                Some(self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]))
+            }
+            Places::Packed { .. } => None,
+        };
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
@@ -193,8 +253,17 @@ impl<'a> Forward<'a> {
                 bias = self.decoder_bias(block, bias_index);
             }
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
-            self.self_attention(&mut stream, TARGET, (bias, None), &at(0));
-            self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+            match (places, hidden_keys) {
+                (Places::Padded { .. }, Some(hidden_keys)) => {
+                    self.self_attention(&mut stream, TARGET, (bias, None), &at(0));
+                    self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+                }
+                (Places::Packed { starts }, _) => {
+                    self.packed_attention(&mut stream, &at(0), |g, qkv| g.packed_biased_attention(qkv, bias));
+                    self.packed_cross_attention(&mut stream, hidden, starts, &at(1));
+                }
+                (Places::Padded { .. }, None) => unreachable!("padded batches have hidden keys"),
+            }
             self.feed_forward(&mut stream, &at(2));
         }
         self.decoded(stream)
@@ -211,11 +280,16 @@ impl<'a> Forward<'a> {
     }
 
     fn decode_source(&mut self, source: SourceText) -> Value {
-        let encoded = self.encode(source.embedded, source.mask);
-        let hidden = self.graph.reshape(encoded, &[BATCH, LENGTH, self.config.d_model.into()]);
+        let encoded = self.encode(source);
+        let hidden = match source.places {
+            Places::Padded { .. } => {
+                self.graph.reshape(encoded, &[BATCH, LENGTH, self.config.d_model.into()])
+            }
+            Places::Packed { .. } => encoded,
+        };
         let ids = self.graph.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
         let bias_index = self.graph.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, TARGET]);
-        self.decode(hidden, source.mask, ids, bias_index)
+        self.decode(hidden, source.places, ids, bias_index)
     }
 
     /// The loss of each example, and what the encoder reads.
@@ -262,7 +336,6 @@ impl<'a> Forward<'a> {
         let (v, d) = (self.config.vocab_size, self.config.d_model);
         let rows = self.rows(decoded);
         let logits = self.project(rows, self.checkpoint.head(), v, d);
-        let logits = self.floats(logits);
         self.graph.cast(logits, DType::F32)
     }
 
@@ -285,7 +358,8 @@ impl<'a> Forward<'a> {
             }
             Activation { function: Function::Relu, gated: false } => {
                 let wide = self.project(h, &wi, f, d);
-                self.relu(wide)
+                let wide = self.graph.relu(wide);
+                self.rows(wide)
             }
             Activation { function, gated: false } => {
                 let wide = self.project(h, &wi, f, d);
@@ -353,6 +427,41 @@ impl<'a> Forward<'a> {
         self.merge(stream, mixed, &format!("{at}.EncDecAttention.o.weight"));
     }
 
+    /// x + wo(attend(q, k and v of x, side by side)) of a packed graph.
+    fn packed_attention(
+        &mut self,
+        stream: &mut Stream,
+        at: &str,
+        attend: impl FnOnce(&mut Graph, Value) -> Value,
+    ) {
+        let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
+        let qkv = self.project_three(h, [&q, &k, &v], inner, d);
+        let mixed = attend(&mut self.graph, qkv);
+        let mixed = self.rows(mixed);
+        self.add_product(stream, mixed, &o, d, inner);
+    }
+
+    /// [`cross_attention`](Self::cross_attention) of a packed graph.
+    fn packed_cross_attention(&mut self, stream: &mut Stream, hidden: Value, starts: Value, at: &str) {
+        let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.EncDecAttention.{name}.weight"));
+        let q = self.project(h, &q, inner, d);
+        // in the shape that a step of generation has them in: sessions share them
+        let shape = [1, self.config.num_heads, self.config.d_kv, d];
+        let g = &mut self.graph;
+        let mixed = if g.is_int8() {
+            g.int8_cross_attention(q, hidden, starts, [&k, &v], &shape)
+        } else {
+            let weights = [k, v].map(|name| g.weight(&name, &shape));
+            g.packed_cross_attention(q, hidden, starts, weights)
+        };
+        let mixed = self.rows(mixed);
+        self.add_product(stream, mixed, &o, d, inner);
+    }
+
     /// Projects rows and splits them into heads, `[batch, heads, positions, d_kv]`.
     fn heads(&mut self, h: Rows, positions: Dim, weight: &str) -> Value {
         let (heads, d_kv) = (self.config.num_heads, self.config.d_kv);
@@ -378,12 +487,23 @@ impl<'a> Forward<'a> {
         g.cast(hidden, g.floats())
     }
 
-    /// `[length, length]`: the bucket of each pair. Beyond the maximal distance all pairs share a bucket, so a small table
-    /// over the clipped distance gives any length its buckets.
-    fn encoder_buckets(&mut self) -> Value {
+    /// `[2 * far + 1, heads]`: a layer's bias of each distance of a key from its query, from -far to far. Beyond the maximal
+    /// distance all pairs share a bucket.
+    fn encoder_bias_by_distance(&mut self, block: usize) -> Value {
         let far = self.buckets.max_distance() as i64;
         let table: Vec<i64> =
             (-far..=far).map(|relative| self.buckets.of(relative, Direction::Both) as i64).collect();
+        let (count, heads) = (self.buckets.count(), self.config.num_heads);
+        let g = &mut self.graph;
+        let table = g.vector_i64(&table);
+        let bias = g.weight(&bias_name("encoder", block), &[count, heads]);
+        g.gather(bias, table)
+    }
+
+    /// `[length, length]`: the distance of each pair as a row of [`encoder_bias_by_distance`](Self::encoder_bias_by_distance),
+    /// so that a small table gives any length its biases.
+    fn encoder_distances(&mut self) -> Value {
+        let far = self.buckets.max_distance() as i64;
         let g = &mut self.graph;
         let positions = g.positions(LENGTH);
         let key = g.reshape(positions, &[1.into(), LENGTH]);
@@ -392,18 +512,16 @@ impl<'a> Forward<'a> {
         let (low, high) = (g.scalar_i64(-far), g.scalar_i64(far));
         let relative = g.max(relative, low);
         let relative = g.min(relative, high);
-        let index = g.add(relative, high);
-        let table = g.vector_i64(&table);
-        g.gather(table, index)
+        g.add(relative, high)
     }
 
     /// A layer's bias of positions `[1, heads, length, length]`, and of keys that are hidden `[batch, 1, 1, length]`.
     /// Standard operators get the sum, fused ones read the two small ones instead.
-    fn encoder_bias(&mut self, block: usize, buckets: Value, hidden_keys: Value) -> (Value, Option<Value>) {
-        let (count, heads) = (self.buckets.count(), self.config.num_heads);
+    fn encoder_bias(&mut self, block: usize, distances: Value, hidden_keys: Value) -> (Value, Option<Value>) {
+        let table = self.encoder_bias_by_distance(block);
+        let heads = self.config.num_heads;
         let g = &mut self.graph;
-        let table = g.weight(&bias_name("encoder", block), &[count, heads]);
-        let bias = g.gather(table, buckets);
+        let bias = g.gather(table, distances);
         let bias = g.transpose(bias, &[2, 0, 1]);
         let position = g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH]);
         if g.kernels().are_fused() {

@@ -11,6 +11,7 @@
 //! | [`prompt`] | the XPrompt tensor: rows, masks, file format |
 //! | [`t5`] | the frozen model: configuration, mapped weights, its computation as graphs |
 //! | [`task`] | what makes text into a prediction: template, labels as a trie |
+//! | [`hub`] | models of the Hugging Face hub, fetched into the cache that Python has too |
 //! | [`runtime`] | ONNX Runtime: finding the library, sessions |
 //! | [`engine`] | scoring and generation over batches, and the scheduler that fills them |
 //! | [`store`] | where prompts live, and noticing when they change |
@@ -19,6 +20,7 @@
 pub mod engine;
 pub mod fingerprint;
 pub mod graph;
+pub mod hub;
 pub mod prompt;
 pub mod runtime;
 pub mod server;

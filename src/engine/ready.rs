@@ -273,7 +273,7 @@ impl Answers {
             OutputSpec::Labels { labels } => {
                 let tokens = labels
                     .iter()
-                    .map(|label| Ok((label.name.clone(), tokenizer.words(&label.words)?)))
+                    .map(|label| Ok((label.name.clone(), tokenizer.answer(&label.words)?)))
                     .collect::<Result<Vec<_>, TokenizerError>>()?;
                 let trie = LabelTrie::new(&tokens, config.decoder_start_token_id, config.eos_token_id)?;
                 Ok(Self::Labels { names: labels.iter().map(|label| label.name.clone()).collect(), trie })

@@ -344,7 +344,7 @@ impl Graph {
         self.like(Op::LogSoftmax, x)
     }
 
-    fn like(&mut self, op: Op, x: Value) -> Value {
+    pub(super) fn like(&mut self, op: Op, x: Value) -> Value {
         let shape = self.shape(x).to_vec();
         self.same_dtype(op, &[x], shape)
     }

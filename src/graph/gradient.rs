@@ -175,6 +175,18 @@ impl Adjoints<'_> {
                 let dx = self.graph.mul(dy, slope);
                 self.accumulate(x, dx);
             }
+            (Op::Sigmoid, &[x]) => {
+                let one = self.graph.scalar(1.0);
+                let rest = self.graph.sub(one, y);
+                let slope = self.graph.mul(y, rest);
+                let dx = self.graph.mul(dy, slope);
+                self.accumulate(x, dx);
+            }
+            (Op::Erf, &[x]) => {
+                let slope = self.graph.erf_slope(x);
+                let dx = self.graph.mul(dy, slope);
+                self.accumulate(x, dx);
+            }
             (Op::Softmax, &[x]) => {
                 let y = self.read(y, dy);
                 let dx = self.softmax(y, dy);

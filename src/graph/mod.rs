@@ -9,6 +9,7 @@
 mod builder;
 mod cached;
 mod emit;
+mod functions;
 mod fused;
 mod gradient;
 mod int8;

@@ -69,6 +69,8 @@ pub(super) enum Op {
     /// GELU in its tanh approximation (`gelu_new`).
     GeluTanh,
     Sigmoid,
+    Erf,
+    Exp,
     /// Over the last axis.
     Softmax,
     /// Over the last axis.
@@ -143,6 +145,8 @@ impl Op {
             Self::Relu => plain("Relu"),
             Self::GeluTanh => (STANDARD, "Gelu", vec![attribute::string("approximate", "tanh")]),
             Self::Sigmoid => plain("Sigmoid"),
+            Self::Erf => plain("Erf"),
+            Self::Exp => plain("Exp"),
             Self::Softmax => (STANDARD, "Softmax", vec![attribute::int("axis", -1)]),
             Self::LogSoftmax => (STANDARD, "LogSoftmax", vec![attribute::int("axis", -1)]),
             Self::RmsNorm { epsilon } => (

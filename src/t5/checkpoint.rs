@@ -3,17 +3,17 @@
 //! Opening checks that every tensor that the model needs is there, of a shape that fits `config.json`, of
 //! a float type, and whole. Nothing is copied; pages are read when they are used.
 
+mod files;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest as _, Sha256};
 
-use super::{Activation, Config, ConfigError};
+use self::files::{Mapped, Place, Shards};
+use super::{Config, ConfigError};
 use crate::fingerprint;
 use crate::graph::{DType, External, Graph, WeightSource};
 
@@ -37,7 +37,7 @@ pub enum CheckpointError {
         /// The folder.
         folder: PathBuf,
         /// What to do.
-        remedy: &'static str,
+        remedy: String,
     },
     /// The index of shards is not usable.
     #[error("{path}: {reason}")]
@@ -56,15 +56,20 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A tensor is missing.
-    #[error("{folder}: the checkpoint has no tensor {name}, which config.json asks for")]
+    #[error("{place}: there is no tensor {name}, which config.json asks for; {remedy}")]
     Missing {
-        /// The folder.
-        folder: PathBuf,
+        /// The file that should have it, or the folder.
+        place: PathBuf,
         /// The tensor.
         name: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// A tensor has another shape than the configuration says.
-    #[error("{path}: tensor {name} has shape {got:?}, config.json asks for {want:?}")]
+    #[error(
+        "{path}: tensor {name} has shape {got:?}, config.json asks for {want:?}; config.json and weights have to be of one \
+         model"
+    )]
     Shape {
         /// The file.
         path: PathBuf,
@@ -76,7 +81,10 @@ pub enum CheckpointError {
         want: Vec<usize>,
     },
     /// A tensor is stored as something other than f32, bf16 or f16.
-    #[error("{path}: tensor {name} is stored as {dtype}; f32, bf16 and f16 can be read")]
+    #[error(
+        "{path}: tensor {name} is stored as {dtype}; f32, bf16 and f16 can be read: name a checkpoint that is not quantized, \
+         or save the model with dtype=torch.float32"
+    )]
     ElementType {
         /// The file.
         path: PathBuf,
@@ -85,22 +93,6 @@ pub enum CheckpointError {
         /// Its type in the file.
         dtype: String,
     },
-}
-
-/// Where one tensor lies.
-#[derive(Clone, Debug)]
-struct Place {
-    file: usize,
-    dtype: DType,
-    shape: Vec<usize>,
-    offset: usize,
-    length: usize,
-}
-
-#[derive(Debug)]
-struct Mapped {
-    path: PathBuf,
-    bytes: Mmap,
 }
 
 /// The weights of one T5 and its configuration.
@@ -116,7 +108,7 @@ pub struct Checkpoint {
 }
 
 const HEAD: &str = "lm_head.weight";
-const EMBEDDINGS: [&str; 2] = ["shared.weight", "encoder.embed_tokens.weight"];
+const EMBEDDINGS: [&str; 3] = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
 
 // === impl Checkpoint ===
 
@@ -127,10 +119,11 @@ impl Checkpoint {
     /// If a file is missing or damaged, or a tensor is missing, misshapen or of another type than a float.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let config = Config::read(folder)?;
-        let files = weight_files(folder)?.iter().map(|path| map(path)).collect::<Result<Vec<_>, _>>()?;
+        let shards = Shards::find(folder)?;
+        let files = shards.map()?;
         let mut places = HashMap::new();
         for (index, file) in files.iter().enumerate() {
-            index_tensors(index, file, &mut places)?;
+            file.index(index, &shards, &mut places)?;
         }
         let embedding =
             EMBEDDINGS.into_iter().find(|&name| places.contains_key(name)).unwrap_or(EMBEDDINGS[0]);
@@ -144,7 +137,7 @@ impl Checkpoint {
             embedding,
             fingerprint: String::new(),
         };
-        checkpoint.check()?;
+        checkpoint.check(&shards)?;
         checkpoint.fingerprint = checkpoint.take_fingerprint();
         Ok(checkpoint)
     }
@@ -278,61 +271,24 @@ impl Checkpoint {
     /// Every tensor that the configuration asks for, with its shape.
     #[must_use]
     pub fn weights(&self) -> BTreeMap<String, Vec<usize>> {
-        let c = &self.config;
-        let inner = c.num_heads * c.d_kv;
-        let mut all = BTreeMap::new();
-        let mut need = |name: String, shape: &[usize]| all.insert(name, shape.to_vec());
-        need(self.embedding.into(), &[c.vocab_size, c.d_model]);
-        need(self.head.into(), &[c.vocab_size, c.d_model]);
-        for (stack, layers, feed_forward) in
-            [("encoder", c.num_layers, 1), ("decoder", c.num_decoder_layers, 2)]
-        {
-            need(format!("{stack}.final_layer_norm.weight"), &[c.d_model]);
-            need(
-                format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
-                &[c.relative_attention_num_buckets, c.num_heads],
-            );
-            for block in 0..layers {
-                let at =
-                    |layer: usize, name: &str| format!("{stack}.block.{block}.layer.{layer}.{name}.weight");
-                let attentions: &[_] = if stack == "encoder" {
-                    &["SelfAttention"]
-                } else {
-                    &["SelfAttention", "EncDecAttention"]
-                };
-                for (layer, attention) in attentions.iter().enumerate() {
-                    need(at(layer, "layer_norm"), &[c.d_model]);
-                    for projection in ["q", "k", "v"] {
-                        need(at(layer, &format!("{attention}.{projection}")), &[inner, c.d_model]);
-                    }
-                    need(at(layer, &format!("{attention}.o")), &[c.d_model, inner]);
-                }
-                need(at(feed_forward, "layer_norm"), &[c.d_model]);
-                let inputs: &[_] = match c.activation {
-                    Activation::Relu => &["wi"],
-                    Activation::GatedGelu => &["wi_0", "wi_1"],
-                };
-                for input in inputs {
-                    need(at(feed_forward, &format!("DenseReluDense.{input}")), &[c.d_ff, c.d_model]);
-                }
-                need(at(feed_forward, "DenseReluDense.wo"), &[c.d_model, c.d_ff]);
-            }
-        }
-        all
+        self.config.weights(self.embedding, self.head)
     }
 
-    fn check(&self) -> Result<(), CheckpointError> {
+    fn check(&self, shards: &Shards) -> Result<(), CheckpointError> {
         for (name, want) in self.weights() {
             let Some(place) = self.places.get(&name) else {
-                return Err(CheckpointError::Missing { folder: self.folder.clone(), name });
+                return Err(shards.missing(name));
             };
+            let path = || self.files[place.file].path.clone();
             if place.shape != want {
-                let path = self.files[place.file].path.clone();
-                return Err(CheckpointError::Shape { path, name, got: place.shape.clone(), want });
+                return Err(CheckpointError::Shape { path: path(), name, got: place.shape.clone(), want });
             }
             if !matches!(place.dtype, DType::F32 | DType::Bf16 | DType::F16) {
-                let path = self.files[place.file].path.clone();
-                return Err(CheckpointError::ElementType { path, name, dtype: format!("{:?}", place.dtype) });
+                return Err(CheckpointError::ElementType {
+                    path: path(),
+                    name,
+                    dtype: place.stored.to_string(),
+                });
             }
         }
         Ok(())
@@ -342,7 +298,7 @@ impl Checkpoint {
         const BLOCKS: usize = 16;
         const BLOCK: usize = 64;
         let mut hash = Sha256::new();
-        hash.update(format!("{:?}", self.config));
+        hash.update(self.config.identity());
         for (name, shape) in self.weights() {
             let place = &self.places[&name];
             hash.update(format!("{name} {:?} {shape:?}", place.dtype));
@@ -356,82 +312,7 @@ impl Checkpoint {
     }
 }
 
-// === files ===
-
-/// The safetensors files of a folder: the one, or the shards that the index names.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let single = folder.join("model.safetensors");
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let path = folder.join("model.safetensors.index.json");
-    if !path.exists() {
-        let pickled = folder.join("pytorch_model.bin").exists();
-        let remedy = if pickled {
-            "pytorch_model.bin is a pickle, which is not read: save the model with safe_serialization=True"
-        } else {
-            "--model takes a folder with config.json, model.safetensors and tokenizer.json"
-        };
-        return Err(CheckpointError::NoWeights { folder: folder.to_owned(), remedy });
-    }
-    let index = |reason: String| CheckpointError::Index { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| index(error.to_string()))?;
-    let map = json["weight_map"].as_object().ok_or_else(|| index("no weight_map".into()))?;
-    let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.is_empty() {
-        return Err(index("weight_map names no file".into()));
-    }
-    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
-        return Err(index(format!("weight_map names {name}, which is not a file beside the index")));
-    }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
-}
-
-fn map(path: &Path) -> Result<Mapped, CheckpointError> {
-    let read = |source| CheckpointError::Read { path: path.to_owned(), source };
-    // the real file: ONNX Runtime refuses to follow a link out of the folder it is told
-    let path = path.canonicalize().map_err(read)?;
-    let file = File::open(&path).map_err(read)?;
-    // SAFETY: the map is read only. Whoever truncates a model's file while it is served ends the process,
-    // as with any mapped file; the documentation says to replace models by renaming.
-    #[allow(unsafe_code)]
-    let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
-    Ok(Mapped { path, bytes })
-}
-
-fn index_tensors(
-    file: usize,
-    mapped: &Mapped,
-    places: &mut HashMap<String, Place>,
-) -> Result<(), CheckpointError> {
-    let damaged = |reason: String| CheckpointError::Damaged { path: mapped.path.clone(), reason };
-    let (header, metadata) =
-        SafeTensors::read_metadata(&mapped.bytes).map_err(|error| damaged(error.to_string()))?;
-    let start = header + 8;
-    for (name, info) in metadata.tensors() {
-        let (from, to) = info.data_offsets;
-        if start + to > mapped.bytes.len() {
-            return Err(damaged(format!(
-                "tensor {name} ends {} bytes behind the file",
-                start + to - mapped.bytes.len()
-            )));
-        }
-        let dtype = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::BF16 => DType::Bf16,
-            Dtype::F16 => DType::F16,
-            Dtype::I64 => DType::I64,
-            _ => DType::Bool,
-        };
-        let place = Place { file, dtype, shape: info.shape.clone(), offset: start + from, length: to - from };
-        places.insert(name, place);
-    }
-    Ok(())
-}
+// === elements ===
 
 fn decode(bytes: &[u8], dtype: DType) -> Vec<f32> {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);

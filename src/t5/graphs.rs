@@ -7,7 +7,8 @@
 
 use super::buckets::{Buckets, Direction};
 use super::rows::{Rows, Stream};
-use super::{Activation, Checkpoint, Config};
+use super::weights::bias_name;
+use super::{Activation, Checkpoint, Config, Function};
 use crate::graph::{Activations, Arithmetic, DType, Dim, Graph, Kernels, Value};
 
 /// Input `[batch, length]` i64: token ids, and prompt rows as `vocab_size + row`.
@@ -219,10 +220,16 @@ impl<'a> Forward<'a> {
     }
 
     fn encode_packed(&mut self, embedded: Value, starts: Value) -> Value {
-        let bias = self.encoder_bias_by_distance();
-        let bias = self.graph.transpose(bias, &[1, 0]);
+        let bias_of = |t5: &mut Self, block| {
+            let bias = t5.encoder_bias_by_distance(block);
+            t5.graph.transpose(bias, &[1, 0])
+        };
+        let mut bias = bias_of(self, 0);
         let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
+            if block > 0 && self.config.bias_in_every_layer() {
+                bias = bias_of(self, block);
+            }
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             self.packed_attention(&mut stream, &at(0), |g, qkv| g.packed_self_attention(qkv, starts, bias));
             self.feed_forward(&mut stream, &at(1));
@@ -231,17 +238,15 @@ impl<'a> Forward<'a> {
     }
 
     fn encode_padded(&mut self, embedded: Value, mask: Value) -> Value {
-        let position = self.encoder_position_bias();
+        let distances = self.encoder_distances();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
-        // standard operators add both once for all layers; fused ones read the two small ones instead
-        let bias = if self.graph.kernels().are_fused() {
-            (position, Some(hidden_keys))
-        } else {
-            (self.graph.add(position, hidden_keys), None)
-        };
+        let mut bias = self.encoder_bias(0, distances, hidden_keys);
         let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
+            if block > 0 && self.config.bias_in_every_layer() {
+                bias = self.encoder_bias(block, distances, hidden_keys);
+            }
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             self.self_attention(&mut stream, LENGTH, bias, &at(0));
             self.feed_forward(&mut stream, &at(1));
@@ -251,7 +256,7 @@ impl<'a> Forward<'a> {
 
     /// The decoder's last hidden state, flat.
     fn decode(&mut self, hidden: Value, places: Places, ids: Value, bias_index: Value) -> Value {
-        let bias = self.decoder_bias(bias_index);
+        let mut bias = self.decoder_bias(0, bias_index);
         let hidden_keys = match places {
             Places::Padded { mask } => {
                 let hidden_keys = self.hidden_keys(mask);
@@ -264,6 +269,9 @@ impl<'a> Forward<'a> {
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
         let mut stream = Stream::new(self.graph.reshape(x, &flat));
         for block in 0..self.config.num_decoder_layers {
+            if block > 0 && self.config.bias_in_every_layer() {
+                bias = self.decoder_bias(block, bias_index);
+            }
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
             match (places, hidden_keys) {
                 (Places::Padded { .. }, Some(hidden_keys)) => {
@@ -358,19 +366,29 @@ impl<'a> Forward<'a> {
 
     // --- layers ---
 
-    /// x + wo(f(norm(x))).
+    /// x + wo(f(wi norm(x))), or x + wo(f(wi_0 norm(x)) * wi_1 norm(x)).
     pub(super) fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [wi, gate, wide, wo] =
             ["wi", "wi_0", "wi_1", "wo"].map(|name| format!("{at}.DenseReluDense.{name}.weight"));
         let inner = match self.config.activation {
-            Activation::Relu => {
+            Activation { function: Function::GeluTanh, gated: true } => {
+                self.gated_gelu(h, [&gate, &wide], f, d)
+            }
+            Activation { function: Function::Relu, gated: false } => {
                 let wide = self.project(h, &wi, f, d);
                 let wide = self.graph.relu(wide);
                 self.rows(wide)
             }
-            Activation::GatedGelu => self.gated_gelu(h, [&gate, &wide], f, d),
+            Activation { function, gated: false } => {
+                let wide = self.project(h, &wi, f, d);
+                self.apply(function, wide, None)
+            }
+            Activation { function, gated: true } => {
+                let [gate, wide] = [gate, wide].map(|weight| self.project(h, &weight, f, d));
+                self.apply(function, gate, Some(wide))
+            }
         };
         self.add_product(stream, inner, &wo, d, f);
     }
@@ -489,25 +507,23 @@ impl<'a> Forward<'a> {
         g.cast(hidden, g.floats())
     }
 
-    /// `[2 * far + 1, heads]`: the bias of each distance of a key from its query, from -far to far. Beyond the maximal
+    /// `[2 * far + 1, heads]`: a layer's bias of each distance of a key from its query, from -far to far. Beyond the maximal
     /// distance all pairs share a bucket.
-    fn encoder_bias_by_distance(&mut self) -> Value {
+    fn encoder_bias_by_distance(&mut self, block: usize) -> Value {
         let far = self.buckets.max_distance() as i64;
         let table: Vec<i64> =
             (-far..=far).map(|relative| self.buckets.of(relative, Direction::Both) as i64).collect();
         let (count, heads) = (self.buckets.count(), self.config.num_heads);
         let g = &mut self.graph;
         let table = g.vector_i64(&table);
-        let weight = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let bias = g.weight(weight, &[count, heads]);
+        let bias = g.weight(&bias_name("encoder", block), &[count, heads]);
         g.gather(bias, table)
     }
 
-    /// `[1, heads, length, length]`, of a small table over clipped distances.
-    fn encoder_position_bias(&mut self) -> Value {
+    /// `[length, length]`: the distance of each pair as a row of [`encoder_bias_by_distance`](Self::encoder_bias_by_distance),
+    /// so that a small table gives any length its biases.
+    fn encoder_distances(&mut self) -> Value {
         let far = self.buckets.max_distance() as i64;
-        let bias = self.encoder_bias_by_distance();
-        let heads = self.config.num_heads;
         let g = &mut self.graph;
         let positions = g.positions(LENGTH);
         let key = g.reshape(positions, &[1.into(), LENGTH]);
@@ -516,18 +532,30 @@ impl<'a> Forward<'a> {
         let (low, high) = (g.scalar_i64(-far), g.scalar_i64(far));
         let relative = g.max(relative, low);
         let relative = g.min(relative, high);
-        let index = g.add(relative, high);
-        let bias = g.gather(bias, index);
-        let bias = g.transpose(bias, &[2, 0, 1]);
-        g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH])
+        g.add(relative, high)
     }
 
-    /// `[batch, heads, target, keys]` from bucket indices; the index after the last bucket hides the pair.
-    fn decoder_bias(&mut self, index: Value) -> Value {
+    /// A layer's bias of positions `[1, heads, length, length]`, and of keys that are hidden `[batch, 1, 1, length]`.
+    /// Standard operators get the sum, fused ones read the two small ones instead.
+    fn encoder_bias(&mut self, block: usize, distances: Value, hidden_keys: Value) -> (Value, Option<Value>) {
+        let table = self.encoder_bias_by_distance(block);
+        let heads = self.config.num_heads;
+        let g = &mut self.graph;
+        let bias = g.gather(table, distances);
+        let bias = g.transpose(bias, &[2, 0, 1]);
+        let position = g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH]);
+        if g.kernels().are_fused() {
+            (position, Some(hidden_keys))
+        } else {
+            (g.add(position, hidden_keys), None)
+        }
+    }
+
+    /// A layer's bias `[batch, heads, target, keys]` from bucket indices; the index after the last bucket hides the pair.
+    fn decoder_bias(&mut self, block: usize, index: Value) -> Value {
         let (count, heads) = (self.buckets.count(), self.config.num_heads);
         let g = &mut self.graph;
-        let weight = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let bias = g.weight(weight, &[count, heads]);
+        let bias = g.weight(&bias_name("decoder", block), &[count, heads]);
         let hidden = g.tensor(&[1, heads], &vec![hidden_score(g.floats()); heads]);
         let table = g.concat(&[bias, hidden], 0);
         let bias = g.gather(table, index);

@@ -13,8 +13,9 @@ pub mod joining;
 pub mod picking;
 mod rows;
 pub mod step;
+mod weights;
 
 pub use buckets::{Buckets, Direction};
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use config::{Activation, Config, ConfigError};
+pub use config::{Activation, Config, ConfigError, Family, Function};
 pub use int8::{Int8Weights, Kept};

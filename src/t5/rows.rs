@@ -1,7 +1,8 @@
 //! What runs through the layers: floats, or 8-bit integers in front of the products of an int8 graph.
 
+use super::Function;
 use super::graphs::Forward;
-use crate::graph::{Dim, Int8Rows, Value};
+use crate::graph::{Dim, Graph, Int8Rows, Value};
 
 /// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
 /// product; others with the next norm, which reads both anyway.
@@ -116,6 +117,20 @@ impl Forward<'_> {
             Rows::Int8(rows) => g.int8_gated_gelu(rows, &names, columns),
         };
         self.rows(inner)
+    }
+
+    /// f(x), times another product if there is one: functions that no fused operator is made for.
+    pub(super) fn apply(&mut self, function: Function, x: Value, factor: Option<Value>) -> Rows {
+        let g = &mut self.graph;
+        // not every device has the smooth ones in bf16
+        let y = match function {
+            Function::Relu => g.relu(x),
+            Function::Gelu => g.in_f32(x, Graph::gelu),
+            Function::GeluTanh => g.in_f32(x, Graph::gelu_tanh),
+            Function::Silu => g.in_f32(x, Graph::silu),
+        };
+        let y = factor.map_or(y, |factor| g.mul(y, factor));
+        self.rows(y)
     }
 
     /// A product as heads, `[batch, heads, positions, d_kv]`.

@@ -2,6 +2,7 @@
 
 use super::graphs::{DECODER_IDS, ENCODER_HIDDEN, Forward, LOGITS, MASK};
 use super::rows::{Rows, Stream};
+use super::weights::bias_name;
 use super::{Checkpoint, Config, Direction};
 use crate::graph::{Arithmetic, CACHE_BLOCK, Cached, DType, Dim, Graph, Value};
 
@@ -33,15 +34,18 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let cache = g.input(CACHE, g.floats(), &shape);
     let table = g.input(CACHE_TABLE, DType::I64, &[BATCH, "row_blocks".into()]);
     let ages = g.input(AGES, DType::I64, &[BATCH]);
-    let positions = t5.position_table();
+    let positions = t5.position_table(0);
     let hidden_keys = t5.hidden_keys(mask);
     let hidden_keys = t5.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
 
     let embedding = t5.embedding();
     let x = t5.graph.gather(embedding, ids);
     let mut stream = Stream::new(t5.graph.reshape(x, &[BATCH, c.d_model.into()]));
-    let cached = Cached { cache, table, ages, positions };
+    let mut cached = Cached { cache, table, ages, positions };
     for block in 0..c.num_decoder_layers {
+        if block > 0 && c.bias_in_every_layer() {
+            cached.positions = t5.position_table(block);
+        }
         let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
         t5.cached_self_attention(&mut stream, block, cached, &at(0));
         t5.next_cross_attention(&mut stream, hidden, hidden_keys, &at(1));
@@ -64,14 +68,13 @@ pub fn cache_shape(config: &Config, blocks: usize) -> [usize; 6] {
 // === impl Forward ===
 
 impl Forward<'_> {
-    /// `[distances, heads]`: the position bias of each distance back; beyond the last all are equal.
-    fn position_table(&mut self) -> Value {
+    /// `[distances, heads]`: a layer's position bias of each distance back; beyond the last all are equal.
+    fn position_table(&mut self, block: usize) -> Value {
         let (buckets, heads) = (self.buckets, self.config.num_heads);
         let of_distance = |back: usize| buckets.of(-(back as i64), Direction::Backward) as i64;
         let table: Vec<i64> = (0..=buckets.max_distance()).map(of_distance).collect();
         let index = self.graph.vector_i64(&table);
-        let weight = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let bias = self.graph.weight(weight, &[buckets.count(), heads]);
+        let bias = self.graph.weight(&bias_name("decoder", block), &[buckets.count(), heads]);
         self.graph.gather(bias, index)
     }
 

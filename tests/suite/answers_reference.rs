@@ -1,7 +1,7 @@
 use xprompt::engine::{Generator, Scorer, Source};
 use xprompt::task::{LabelTrie, Tokenizer};
 
-use crate::support::{Tensors, VARIANTS, fixtures, model, nano, root};
+use crate::support::{Tensors, VARIANTS, fixtures, model, nano, references, root};
 
 const D: usize = 32;
 const VOCABULARY: usize = 96;
@@ -98,15 +98,16 @@ fn label_probabilities_follow_from_transformers_logits() {
 
 #[test]
 fn greedy_generation_repeats_transformers_token_by_token() {
-    for name in VARIANTS {
-        let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
+    for (name, folder, expected) in references() {
         let examples = Examples::read(&expected);
-        let mut generator = Generator::new(&model(&fixtures().join("models").join(name))).unwrap();
+        let model = model(&folder);
+        let eos = model.config().eos_token_id;
+        let mut generator = Generator::new(&model).unwrap();
         let steps = expected.shape("generated")[1];
         let texts = generator.generate(&examples.sources(), &vec![steps; examples.texts.len()]).unwrap();
         for (text, want) in texts.iter().zip(expected.i64s("generated").chunks(steps)) {
             // the reference goes on after the end token
-            let want: Vec<u32> = want.iter().map(|&id| id as u32).take_while(|&id| id != EOS).collect();
+            let want: Vec<u32> = want.iter().map(|&id| id as u32).take_while(|&id| id != eos).collect();
             assert_eq!(text.tokens, want, "{name}");
         }
     }

@@ -7,12 +7,16 @@ mod answers_reference;
 mod bundled_prompts;
 /// Steps of generation over the cache, against a pass over all positions.
 mod cached_steps;
+/// Checkpoints with something wrong in them.
+mod checkpoints;
 /// Beam search against Hugging Face transformers; sampling by seed.
 mod decoding_reference;
 /// Several devices behind one queue, simulated.
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+/// Models fetched from a hub, and what can go wrong there.
+mod hub;
 /// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
 mod int8;
 /// Texts that join others under way, against the same texts alone.
@@ -71,3 +75,6 @@ mod store_s3;
 mod support;
 /// T5 against Hugging Face transformers and PyTorch autograd, on small random models of every variant.
 mod t5_reference;
+/// Tokenizers against Hugging Face's, on strings that are hard.
+mod tokenizers;
+mod weights;

@@ -6,9 +6,21 @@ use std::path::{Path, PathBuf};
 use xprompt::runtime::{Device, Model, Precision, Runtime};
 use xprompt::t5::Checkpoint;
 
+use crate::weights;
+
 /// The small random models of the reference.
 pub const VARIANTS: [&str; 6] =
     ["t5-v1.0", "t5-v1.1", "t5-v1.1-sharded", "t5-v1.1-bf16", "t5-v1.0-f16", "t5-buckets"];
+
+/// Every model of the reference with its folder and its tensors: [`VARIANTS`], and the members of T5's family.
+pub fn references() -> Vec<(&'static str, PathBuf, Tensors)> {
+    let variant = |name: &'static str| {
+        let expected = fixtures().join(format!("expected/{name}.safetensors"));
+        (name, fixtures().join("models").join(name), Tensors::read(&expected))
+    };
+    let member = |name: &'static str| (name, weights::family(name), Tensors::read(&weights::expected(name)));
+    VARIANTS.into_iter().map(variant).chain(weights::FAMILY.into_iter().map(member)).collect()
+}
 
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -3,7 +3,8 @@ use xprompt::runtime::{Device, Input, Model, Precision};
 use xprompt::t5::graphs::{self, Answers};
 use xprompt::t5::{Buckets, Direction};
 
-use crate::support::{Tensors, VARIANTS, fixtures, model, relative};
+use crate::support::{Tensors, fixtures, model, references, relative};
+use crate::weights;
 
 /// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
 const TOLERANCE: f64 = 1e-4;
@@ -156,9 +157,8 @@ impl Step {
 
 /// Every model, with graphs of standard and of fused operators; on a GPU also in bf16 and f16.
 pub(crate) fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
-    for name in VARIANTS {
-        let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
-        let model = model(&fixtures().join("models").join(name));
+    for (name, folder, expected) in references() {
+        let model = model(&folder);
         let mut graphs = vec![(Kernels::Standard, DType::F32), (Kernels::Fused, DType::F32)];
         match model.device() {
             Device::Cpu => {
@@ -273,6 +273,30 @@ fn logits_losses_and_prompt_gradients_agree_with_autograd() {
             }
         }
     });
+}
+
+#[test]
+fn integers_stay_close_to_what_transformers_computes_whatever_lies_between_them() {
+    for name in weights::FAMILY {
+        let expected = Tensors::read(&weights::expected(name));
+        let model = model(&weights::family(name));
+        if model.device() != Device::Cpu {
+            // integers are for a processor
+            return;
+        }
+        let model = model.in_precision(Precision::Int8);
+        let batch = Batch::read(&expected);
+        let mut session =
+            model.session(&graphs::encoder(model.checkpoint(), model.arithmetic()), &[]).unwrap();
+        let hidden =
+            session.run(&batch.inputs(&batch.shapes())).unwrap().take(graphs::ENCODER_HIDDEN).unwrap();
+        let (got, want) = (hidden.f32s().unwrap(), expected.f32s("encoder_hidden"));
+        for (i, &length) in batch.lengths.iter().enumerate() {
+            let at = i * batch.length * D..(i * batch.length + length) * D;
+            let apart = relative(&got[at.clone()], &want[at]);
+            assert!((1e-4..0.1).contains(&apart), "{name} hidden {i} is {apart:.1e} away");
+        }
+    }
 }
 
 #[test]

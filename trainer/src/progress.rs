@@ -35,6 +35,19 @@ impl Progress {
         bar
     }
 
+    /// A bar for the bytes of a file.
+    #[must_use]
+    pub fn download(&self, file: &str) -> ProgressBar {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let template =
+            "{prefix:<32} {bar:28.cyan/blue} {bytes:>10}/{total_bytes} {bytes_per_sec} (left {eta})";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("━╸─"));
+        bar.set_prefix(file.to_owned());
+        bar
+    }
+
     /// A line that stands in for the bar where there is no terminal.
     pub fn note(&self, text: &str) {
         if !self.quiet && !std::io::stderr().is_terminal() {

@@ -25,7 +25,8 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Settings")]
     pub(crate) print_config: bool,
 
-    /// Folder of the frozen T5, as Hugging Face has it: config.json, model.safetensors, tokenizer.json
+    /// The frozen T5: a folder as Hugging Face has it (config.json, model.safetensors, tokenizer.json), or hf:NAME or
+    /// hf:NAME@REVISION for one of the hub, which is fetched once
     #[arg(long, env = "XPROMPT_MODEL", value_name = "DIR", default_value = "models/t5-nano")]
     #[arg(help_heading = "What to serve")]
     pub(crate) model: PathBuf,

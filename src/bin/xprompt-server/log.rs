@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use opentelemetry::global;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use xprompt::hub::Event;
 
 use crate::arguments::{Arguments, LogFormat};
 use crate::values::Secret;
@@ -18,6 +19,9 @@ const LAST_TRACES: Duration = Duration::from_secs(5);
 
 /// For a collector to take some traces.
 const EXPORT_TIME: Duration = Duration::from_secs(10);
+
+/// Between two lines on a download.
+const DOWNLOAD_LINES: Duration = Duration::from_secs(10);
 
 /// What exports traces, if anything does.
 #[derive(Debug)]
@@ -61,6 +65,23 @@ pub(crate) fn trace(arguments: &Arguments) -> anyhow::Result<Traces> {
     global::set_tracer_provider(provider.clone());
     tracing::info!(endpoint, percent = arguments.trace_percent, "requests are traced");
     Ok(Traces(Some(provider)))
+}
+
+/// Logs how a model is fetched.
+pub(crate) fn fetching() -> impl FnMut(Event<'_>) + Send {
+    let mut last: Option<Instant> = None;
+    move |event| match event {
+        Event::Bytes { file, done, size } => {
+            if last.is_none_or(|last| last.elapsed() >= DOWNLOAD_LINES) {
+                last = Some(Instant::now());
+                tracing::info!(file, bytes = done, of = size, "the model is being fetched");
+            }
+        }
+        Event::Done { file } => tracing::info!(file, "fetched"),
+        Event::Again { file, reason } => tracing::warn!(file, reason, "a download broke off, and goes on"),
+        Event::Waiting { file } => tracing::info!(file, "another process downloads the file"),
+        Event::Cached { reason } => tracing::warn!(%reason, "the cache has what the hub had last"),
+    }
 }
 
 fn headers(given: Option<&Secret>) -> anyhow::Result<HashMap<String, String>> {

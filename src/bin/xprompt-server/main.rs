@@ -7,6 +7,7 @@ mod listeners;
 mod log;
 mod values;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use xprompt::engine::{self, Engine};
+use xprompt::hub::{self, Hub};
 use xprompt::runtime::{Model, Precision, Runtime};
 use xprompt::server::{self, Metrics, Service};
 use xprompt::store::{self, FolderStorage, Keeping, Loader, S3Storage, Storage};
@@ -65,23 +67,25 @@ fn one_line(error: &anyhow::Error) -> String {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     log::start(arguments)?;
     let traces = log::trace(arguments)?;
+    // before signals are taken: a long download can be stopped, and goes on at the next start
+    let model = hub::model_folder(&arguments.model, &Hub::from_env(), &mut log::fetching())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the system starts no threads")?;
-    let served = runtime.block_on(serve(arguments));
+    let served = runtime.block_on(serve(arguments, &model));
     traces.finish();
     served
 }
 
-async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+async fn serve(arguments: &Arguments, model: &Path) -> anyhow::Result<()> {
     // what is quick to check comes before the model
     let signals = stop_signals().context("signals cannot be received")?;
     let storage = storage(arguments)?;
     let doors = listeners::open(arguments).await?;
 
-    let (service, keeping) = start(arguments, storage)?;
+    let (service, keeping) = start(arguments, model, storage)?;
     let service = Arc::new(doors.guard(service));
     for listener in &doors.listeners {
         tracing::info!(address = %listener.address()?, admin = listener.is_admin(), "listening");
@@ -111,11 +115,15 @@ fn storage(arguments: &Arguments) -> anyhow::Result<Arc<dyn Storage>> {
 }
 
 /// Loads everything and starts to watch the prompts.
-fn start(arguments: &Arguments, storage: Arc<dyn Storage>) -> anyhow::Result<(Service, Keeping)> {
-    let checkpoint = Checkpoint::open(&arguments.model)
-        .with_context(|| format!("the model in {} cannot be used", arguments.model.display()))?;
+fn start(
+    arguments: &Arguments,
+    model: &Path,
+    storage: Arc<dyn Storage>,
+) -> anyhow::Result<(Service, Keeping)> {
+    let checkpoint = Checkpoint::open(model)
+        .with_context(|| format!("the model in {} cannot be used", model.display()))?;
     let config = checkpoint.config().clone();
-    let tokenizer = Tokenizer::open(&arguments.model, config.vocab_size, config.eos_token_id)?;
+    let tokenizer = Tokenizer::open(model, config.vocab_size, config.eos_token_id)?;
     let base = engine::base(&checkpoint, &tokenizer);
     let runtime = Runtime::start(arguments.onnxruntime.as_deref(), arguments.threads)?;
     let chosen = arguments.device.find(&runtime)?;

@@ -19,7 +19,7 @@ pub(super) fn check(
     let mut error = |message: &str| findings.file(Severity::Error, file, Some("task.labels"), message);
     let mut tokens: Vec<(String, Vec<u32>)> = Vec::new();
     for label in labels {
-        let ids = tokenizer.words(&label.words).unwrap_or_else(|failure| {
+        let ids = tokenizer.answer(&label.words).unwrap_or_else(|failure| {
             error(&failure.to_string());
             Vec::new()
         });

@@ -235,7 +235,7 @@ impl<'a> Examiner<'a> {
     /// The tokens of a target text, before it is cut.
     fn target(&mut self, row: &Entry) -> Option<usize> {
         let Target::Text { text, .. } = &row.example.target else { return None };
-        let tokens = self.tokenizer.words(text).map_or(0, |ids| ids.len()) + 1;
+        let tokens = self.tokenizer.answer(text).map_or(0, |ids| ids.len()) + 1;
         let key = Some(self.data.label.as_str());
         if text.trim().is_empty() {
             self.findings.row(Severity::Warning, &row.place, key, "the target text is empty");

@@ -36,9 +36,9 @@ pub(crate) struct Check {
 
 impl Check {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let folder = &self.model.model;
-        let config = Config::read(folder)?;
-        let tokenizer = Tokenizer::open(folder, config.vocab_size, config.eos_token_id)?;
+        let folder = self.model.folder()?;
+        let config = Config::read(&folder)?;
+        let tokenizer = Tokenizer::open(&folder, config.vocab_size, config.eos_token_id)?;
         let report = check::check(&self.task, &tokenizer, &config);
         let shown = if self.json {
             format!("{:#}\n", json!(report))

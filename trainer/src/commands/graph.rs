@@ -51,7 +51,7 @@ pub(crate) struct Graph {
 
 impl Graph {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::open(&self.model.model)?;
+        let checkpoint = Checkpoint::open(&self.model.folder()?)?;
         let arithmetic = Arithmetic::STANDARD;
         let tuning = |answers| graphs::tuning(&checkpoint, answers, arithmetic, Activations::Kept);
         let loss = |answers| graphs::loss(&checkpoint, answers, arithmetic);

@@ -3,6 +3,7 @@
 
 mod check;
 mod eval;
+mod fetch;
 mod graph;
 mod inspect;
 mod options;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Report(report::Report),
     Inspect(inspect::Inspect),
     Graph(graph::Graph),
+    Fetch(fetch::Fetch),
 }
 
 // === impl Command ===
@@ -52,6 +54,7 @@ impl Command {
             Self::Report(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Graph(args) => args.run(),
+            Self::Fetch(args) => args.run(),
         }?;
         Ok(ExitCode::SUCCESS)
     }

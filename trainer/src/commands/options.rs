@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use xprompt::hub::{self, Hub};
 use xprompt::runtime::{DeviceChoice, Precision};
 use xprompt_trainer::progress::Progress;
 use xprompt_trainer::setup::{Options, Setup};
+
+use super::fetch::Shown;
 
 /// Which model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model and machine")]
 pub(super) struct ModelFolder {
-    /// Hugging Face folder of the frozen T5: config.json, model.safetensors (or shards), tokenizer.json.
+    /// The frozen T5: a Hugging Face folder with config.json, model.safetensors (or shards) and tokenizer.json, or
+    /// hf:NAME or hf:NAME@REVISION for one of the hub, which is fetched once.
     #[arg(long, env = "XPROMPT_MODEL", value_name = "DIR", default_value = "models/t5-nano")]
-    pub(super) model: PathBuf,
+    model: PathBuf,
 }
 
 /// Which model, and how it runs. To be flattened behind a command's own arguments.
@@ -43,12 +47,22 @@ pub(super) struct ModelOptions {
     memory: Option<usize>,
 }
 
+// === impl ModelFolder ===
+
+impl ModelFolder {
+    /// The folder, with a model of the hub fetched into the cache.
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
+        let mut shown = Shown::default();
+        Ok(hub::model_folder(&self.model, &Hub::from_env(), &mut |event| shown.show(event))?)
+    }
+}
+
 // === impl ModelOptions ===
 
 impl ModelOptions {
     pub(super) fn load(&self) -> anyhow::Result<Setup> {
         let setup = Setup::load(&Options {
-            model: self.folder.model.clone(),
+            model: self.folder.folder()?,
             library: self.onnxruntime.clone(),
             threads: self.threads,
             device: self.device.clone(),

@@ -190,7 +190,7 @@ impl<'a> Reader<'a> {
                 let first = accepted.as_ref().and_then(|texts| texts.first().cloned());
                 let missing = || DataError::Target { place: place.clone(), key: key.into() };
                 let text = first.or_else(|| value.and_then(text)).ok_or_else(missing)?;
-                let mut tokens = self.tokenizer.words(&text)?;
+                let mut tokens = self.tokenizer.answer(&text)?;
                 tokens.truncate(max_new_tokens.saturating_sub(1));
                 tokens.push(self.eos);
                 Ok((Target::Text { tokens, text }, accepted.unwrap_or_default()))

@@ -11,6 +11,8 @@ mod decoding_reference;
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+/// Soft prompts of PEFT and NumPy, against what those programs answer and write.
+mod exchange;
 /// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
 mod int8;
 /// Texts that join others under way, against the same texts alone.
@@ -25,6 +27,8 @@ mod prompt_file;
 mod prompts;
 /// API keys, listeners, and who may do what on them.
 mod server_access;
+/// Folders that PEFT saved, in a server's place of prompts.
+mod server_adapters;
 /// Public clients from PyPI against the server.
 mod server_clients;
 /// The dashboard and the alerts in docker/, against what a server exports.

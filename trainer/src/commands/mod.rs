@@ -3,7 +3,9 @@
 
 mod check;
 mod eval;
+mod export;
 mod graph;
+mod import;
 mod inspect;
 mod options;
 mod prune;
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Eval(eval::Eval),
     Report(report::Report),
     Inspect(inspect::Inspect),
+    Import(import::Import),
+    Export(export::Export),
     Graph(graph::Graph),
 }
 
@@ -51,6 +55,8 @@ impl Command {
             Self::Eval(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Inspect(args) => args.run(),
+            Self::Import(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Graph(args) => args.run(),
         }?;
         Ok(ExitCode::SUCCESS)

@@ -152,10 +152,6 @@ impl Graph {
         }
     }
 
-    pub(super) fn scalar_u8(&mut self, x: u8) -> Value {
-        self.constant(DType::U8, &[], vec![x])
-    }
-
     /// A scalar integer constant.
     pub fn scalar_i64(&mut self, x: i64) -> Value {
         self.constant(DType::I64, &[], x.to_le_bytes().to_vec())
@@ -358,7 +354,7 @@ impl Graph {
         epsilon: f32,
     ) -> (Value, Value) {
         // ONNX Runtime's own is the faster one on a CPU
-        if self.kernels().are_fused() && !self.is_int8() {
+        if self.kernels().are_fused() && !self.is_packed() {
             return self.fused_rms_norm(x, added, scale, epsilon);
         }
         let x = added.map_or(x, |added| self.add(x, added));
@@ -404,6 +400,21 @@ impl Graph {
         let mut shape = broadcast(&lead_a, &lead_b);
         shape.extend([m, n]);
         self.same_dtype(Op::MatMul { trans_a, trans_b }, &[a, b], shape)
+    }
+}
+
+impl Graph {
+    /// Product of a `[m, batch.., k]` with b `[batch.., k, n]` (`[batch.., n, k]` if `trans_b`) for each of the batch:
+    /// `[batch.., m, n]`.
+    pub fn matmul_by_batch(&mut self, a: Value, b: Value, trans_b: bool) -> Value {
+        let (&[m, ref batch @ .., k], &[ref batch_b @ .., b0, b1]) = (self.shape(a), self.shape(b)) else {
+            panic!("products of {:?} and {:?}", self.shape(a), self.shape(b));
+        };
+        let (b_inner, n) = if trans_b { (b1, b0) } else { (b0, b1) };
+        assert_eq!((batch, k), (batch_b, b_inner), "batch and inner sizes of matmul");
+        let mut shape = batch.to_vec();
+        shape.extend([m, n]);
+        self.same_dtype(Op::MatMulByBatch { trans_b }, &[a, b], shape)
     }
 }
 

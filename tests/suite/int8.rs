@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use xprompt::engine::{Generator, Scorer, Source};
 use xprompt::runtime::{Device, Input, Model, Precision};
-use xprompt::t5::{Checkpoint, Int8Weights, Kept, graphs};
+use xprompt::t5::{Checkpoint, Int8Weights, Kept, graphs, step};
 use xprompt::task::LabelTrie;
 
 use crate::support::{Tensors, fixtures, model, relative};
@@ -56,12 +56,26 @@ fn integers_and_scales_are_those_of_the_reference() {
         assert_eq!(*weights.kept(), Kept::InMemory);
         let reference = expected("int8");
         let (bytes, _, shape) = weights.tensor(&format!("{WEIGHT}.int8"));
-        assert_eq!(shape, reference.shape(&format!("{name}.integers")));
-        let got: Vec<i8> = bytes.iter().map(|&byte| byte.cast_signed()).collect();
-        assert_eq!(got, reference.i8s(&format!("{name}.integers")), "{name}");
+        let &[inputs, outputs] = reference.shape(&format!("{name}.integers")) else { unreachable!() };
+        assert_eq!(shape, [outputs.div_ceil(32), inputs.div_ceil(4), 32, 4]);
+        let want = reference.i8s(&format!("{name}.integers"));
+        let mut sums = vec![0.0; outputs];
+        for (i, &byte) in bytes.iter().enumerate() {
+            // panels of 32 outputs, of blocks of 4 inputs
+            let (panel, block) = (i / shape[1..].iter().product::<usize>(), i / 128 % shape[1]);
+            let (output, input) = (panel * 32 + i / 4 % 32, block * 4 + i % 4);
+            let inside = output < outputs && input < inputs;
+            let number = if inside { want[input * outputs + output] } else { 0 };
+            assert_eq!(byte.cast_signed(), number, "{name}: input {input} of output {output}");
+            if inside {
+                sums[output] += f32::from(number);
+            }
+        }
         let (bytes, _, _) = weights.tensor(&format!("{WEIGHT}.int8.scale"));
         let got: Vec<f32> = bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-        assert_eq!(got, reference.f32s(&format!("{name}.scales")), "{name}");
+        let zeros = sums.iter().map(|sum| -128.0 * sum);
+        let want: Vec<f32> = reference.f32s(&format!("{name}.scales")).into_iter().chain(zeros).collect();
+        assert_eq!(got, want, "{name}");
     }
 }
 
@@ -112,20 +126,17 @@ fn int8_graphs_agree_with_the_same_arithmetic_in_pytorch_and_come_close_to_float
         }
 
         let c = model.config();
-        let starts = vec![0; batch.rows];
-        let first = chain(&model, batch.rows, 1);
-        let names: Vec<String> = (0..c.num_decoder_layers)
-            .flat_map(|layer| ["key", "value"].map(|kind| graphs::cache_name("past", layer, kind)))
-            .collect();
-        let mut inputs = vec![
+        let cache = model.state(&step::cache_shape(c, batch.rows)).unwrap();
+        let (starts, blocks) = (vec![0; batch.rows], (0..batch.rows as i64).collect::<Vec<_>>());
+        let inputs = [
             (graphs::ENCODER_HIDDEN, Input::Kept(&hidden)),
             (graphs::MASK, Input::f32([batch.rows, batch.length], &batch.mask)),
             (graphs::DECODER_IDS, Input::i64([batch.rows, 1], &starts)),
-            (graphs::BIAS_INDEX, Input::i64([batch.rows, 1, 1], &first)),
+            (step::CACHE, Input::State(&cache)),
+            (step::CACHE_TABLE, Input::i64([batch.rows, 1], &blocks)),
+            (step::AGES, Input::i64([batch.rows], &starts)),
         ];
-        let past = || Input::f32([batch.rows, c.num_heads, 0, c.d_kv], &[]);
-        inputs.extend(names.iter().map(|name| (name.as_str(), past())));
-        let mut session = model.session(&graphs::decoder_step(checkpoint, arithmetic), &[]).unwrap();
+        let mut session = model.session(&step::decoder_step(checkpoint, arithmetic), &[]).unwrap();
         let logits = session.run(&inputs).unwrap().take(graphs::LOGITS).unwrap();
         compare("next", logits.f32s().unwrap(), &reference.f32s(&format!("{name}.next")), None);
     }

@@ -14,45 +14,6 @@ const LANES: usize = 16;
 const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const GELU_CUBIC: f32 = 0.044_715;
 
-/// Compiles a function for wide vectors too, and picks what the processor has. Its sums are the same everywhere: nothing
-/// is reordered, and no product and sum is fused.
-macro_rules! vectorized {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => { $(
-        $(#[$doc])*
-        pub(super) fn $name($($arg: $type),*) $(-> $result)? {
-            #[inline(always)]
-            fn plain($($arg: $type),*) $(-> $result)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-                fn with_avx512($($arg: $type),*) $(-> $result)? {
-                    plain($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn with_avx2($($arg: $type),*) $(-> $result)? {
-                    plain($($arg),*)
-                }
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                {
-                    // SAFETY: the processor was just asked.
-                    #[expect(unsafe_code)]
-                    return unsafe { with_avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the processor was just asked.
-                    #[expect(unsafe_code)]
-                    return unsafe { with_avx2($($arg),*) };
-                }
-            }
-            plain($($arg),*)
-        }
-    )* };
-}
-
 vectorized! {
     /// Integers of a row; returns their scale.
     fn quantize(x: &[f32], integers: &mut [u8]) -> f32 {
@@ -79,35 +40,77 @@ vectorized! {
         integers_of(scaled, integers)
     }
 
-    /// x + y * scale.
-    fn add_scaled(x: &[f32], y: &[f32], scale: f32, sum: &mut [f32]) {
+    /// x + y.
+    fn add(x: &[f32], y: &[f32], sum: &mut [f32]) {
         for ((sum, x), y) in sum.iter_mut().zip(x).zip(y) {
-            *sum = x + y * scale;
+            *sum = x + y;
         }
     }
 
-    /// x * scale.
-    fn scale(x: &[f32], scale: f32, scaled: &mut [f32]) {
-        for (scaled, x) in scaled.iter_mut().zip(x) {
-            *scaled = x * scale;
+    /// integers * scale.
+    fn to_floats(integers: &[i8], scale: f32, floats: &mut [f32]) {
+        for (float, &integer) in floats.iter_mut().zip(integers) {
+            *float = f32::from(integer) * scale;
         }
     }
 
-    /// Integers of gelu(gate * scale) * wide * scale; returns their scale. `product` is overwritten.
-    fn gated_gelu_quantize(gate: &[f32], wide: &[f32], scale: f32, product: &mut [f32], integers: &mut [u8]) -> f32 {
-        for ((product, gate), wide) in product.iter_mut().zip(gate).zip(wide) {
-            let x = gate * scale;
-            *product = gelu(x) * wide;
+    /// gelu(gate) * wide, in the place of the gate.
+    fn gated_gelu(gate: &mut [f32], wide: &[f32]) {
+        for (gate, wide) in gate.iter_mut().zip(wide) {
+            *gate = gelu(*gate) * wide;
         }
-        integers_of(product, integers) * scale
     }
 
-    /// Integers of max(wide, 0) * scale; returns their scale. `positive` is overwritten.
-    fn relu_quantize(wide: &[f32], scale: f32, positive: &mut [f32], integers: &mut [u8]) -> f32 {
-        for (positive, &wide) in positive.iter_mut().zip(wide) {
-            *positive = if wide > 0.0 { wide } else { 0.0 };
+    /// Softmax of a row, in its place.
+    fn plain_softmax(p: &mut [f32]) {
+        softmax_of(p);
+    }
+
+    /// Softmax of scores + position, in the place of the scores.
+    fn softmax_in_place(p: &mut [f32], position: &[f32]) {
+        for (p, position) in p.iter_mut().zip(position) {
+            *p += position;
         }
-        integers_of(positive, integers) * scale
+        softmax_of(p);
+    }
+
+    /// The product of x with each row of as many elements.
+    fn dot_each(x: &[f32], rows: &[f32], products: &mut [f32]) {
+        for (product, row) in products.iter_mut().zip(rows.chunks(x.len())) {
+            let mut lanes = [0.0; LANES];
+            let ((x_blocks, x_rest), (blocks, rest)) = (x.as_chunks::<LANES>(), row.as_chunks::<LANES>());
+            for (x, y) in x_blocks.iter().zip(blocks) {
+                for lane in 0..LANES {
+                    lanes[lane] += x[lane] * y[lane];
+                }
+            }
+            for (lane, (x, y)) in lanes.iter_mut().zip(x_rest.iter().zip(rest)) {
+                *lane += x * y;
+            }
+            *product = lanes.iter().sum();
+        }
+    }
+
+    /// Adds each row, as wide as the sum, times its factor.
+    fn add_each(factors: &[f32], rows: &[f32], sum: &mut [f32]) {
+        for (factor, row) in factors.iter().zip(rows.chunks(sum.len())) {
+            for (sum, x) in sum.iter_mut().zip(row) {
+                *sum += factor * x;
+            }
+        }
+    }
+
+    /// The index of the largest number, the first of equal ones.
+    fn largest(x: &[f32]) -> usize {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
+            }
+        }
+        let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+        x.iter().position(|&x| x == highest).unwrap_or(0)
     }
 
     /// Softmax of scores + position + hidden, where `hidden` may be empty.
@@ -118,30 +121,36 @@ vectorized! {
         for (p, hidden) in p.iter_mut().zip(hidden) {
             *p += hidden;
         }
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let (blocks, rest) = p.as_chunks::<LANES>();
-        for block in blocks {
-            for lane in 0..LANES {
-                lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
-            }
+        softmax_of(p);
+    }
+}
+
+/// Softmax of a row, in its place.
+#[inline(always)]
+fn softmax_of(p: &mut [f32]) {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = p.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
         }
-        let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut lanes = [0.0; LANES];
-        let (blocks, rest) = p.as_chunks_mut::<LANES>();
-        for block in blocks {
-            for lane in 0..LANES {
-                block[lane] = exp(block[lane] - highest);
-                lanes[lane] += block[lane];
-            }
+    }
+    let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = p.as_chunks_mut::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            block[lane] = exp(block[lane] - highest);
+            lanes[lane] += block[lane];
         }
-        for (lane, p) in lanes.iter_mut().zip(rest) {
-            *p = exp(*p - highest);
-            *lane += *p;
-        }
-        let inverse = 1.0 / lanes.iter().sum::<f32>();
-        for p in p {
-            *p *= inverse;
-        }
+    }
+    for (lane, p) in lanes.iter_mut().zip(rest) {
+        *p = exp(*p - highest);
+        *lane += *p;
+    }
+    let inverse = 1.0 / lanes.iter().sum::<f32>();
+    for p in p {
+        *p *= inverse;
     }
 }
 
@@ -221,6 +230,40 @@ mod tests {
         let mut integers = [0; 3];
         assert_eq!(quantize(&[0.0; 3], &mut integers), 1.0);
         assert_eq!(integers, [128; 3]);
+    }
+
+    #[test]
+    fn products_and_sums_of_rows_are_those_of_their_elements() {
+        for width in [1, 8, 16, 19, 64] {
+            let (x, rows) = (numbers(width), numbers(3 * width + 5));
+            let rows = &rows[5..];
+            let mut products = [0.0; 3];
+            dot_each(&x, rows, &mut products);
+            let mut sum = vec![1.0; width];
+            add_each(&[0.5, -2.0, 3.0], rows, &mut sum);
+            for (row, product) in products.iter().enumerate() {
+                let exact: f64 = (0..width).map(|i| f64::from(x[i]) * f64::from(rows[row * width + i])).sum();
+                assert!((f64::from(*product) - exact).abs() < 1e-3, "row {row} of {width}");
+            }
+            for (i, sum) in sum.iter().enumerate() {
+                let exact = 1.0 + 0.5 * rows[i] - 2.0 * rows[width + i] + 3.0 * rows[2 * width + i];
+                assert!((sum - exact).abs() < 1e-4, "column {i} of {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_number_is_the_first_of_equal_ones() {
+        for count in [1, 15, 16, 40, 300] {
+            let mut x = numbers(count);
+            let want = (0..count).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+            assert_eq!(largest(&x), want);
+            x[count - 1] = 1e3;
+            assert_eq!(largest(&x), count - 1);
+            x[count / 2] = 1e3;
+            assert_eq!(largest(&x), count / 2);
+        }
+        assert_eq!(largest(&[f32::NAN; 3]), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz bench-cpu \
-	bench-cpu-http bench-cpu-overhead bench-cpu-growth bench-cpu-start int8
+	bench-cpu-http bench-cpu-overhead bench-cpu-growth bench-cpu-start int8 peft
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,10 @@ bench-cpu-start: setup .cache/bench-cpu/installed ## Measures starts, with the m
 	$(PYTHON) -m venv --clear .cache/bench-cpu/venv
 	.cache/bench-cpu/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+peft: setup .cache/bench-cpu/installed ## Runs the PEFT package on a prompt of ours, and ours on an adapter that it trains
+	cargo build --locked -p xprompt-trainer --bin xprompt-trainer
+	.cache/bench-cpu/venv/bin/python scripts/peft_both_ways.py
 
 int8: setup ## Measures what int8 costs in accuracy on the tasks of the bundled prompts
 	@$(PYTHON) scripts/setup.py data

@@ -11,6 +11,7 @@
 //! | [`prompt`] | the XPrompt tensor: rows, masks, file format |
 //! | [`t5`] | the frozen model: configuration, mapped weights, its computation as graphs |
 //! | [`task`] | what makes text into a prediction: template, labels as a trie |
+//! | [`exchange`] | soft prompts of other programs: PEFT's adapters, NumPy's arrays |
 //! | [`hub`] | models of the Hugging Face hub, fetched into the cache that Python has too |
 //! | [`runtime`] | ONNX Runtime: finding the library, sessions |
 //! | [`engine`] | scoring and generation over batches, and the scheduler that fills them |
@@ -18,6 +19,7 @@
 //! | [`server`] | HTTP |
 
 pub mod engine;
+pub mod exchange;
 pub mod fingerprint;
 pub mod graph;
 pub mod hub;

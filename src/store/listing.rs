@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::storage::{Listed, Storage, StorageError, Tag};
 
-const PROMPT: &str = ".safetensors";
+pub(super) const PROMPT: &str = ".safetensors";
 const STATE: &str = ".json";
 const STATES: &str = ".xprompt/state";
 const VERSIONS: &str = ".xprompt/versions";

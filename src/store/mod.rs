@@ -16,6 +16,7 @@
 //! | key | what it is |
 //! | --- | --- |
 //! | `TASK.safetensors` | the active version: the only thing that decides what answers |
+//! | `TASK/adapter_config.json` | beside the adapter's tensors and a `task.toml`: a folder that PEFT saved, which stands for `TASK.safetensors` where that is not |
 //! | `.xprompt/versions/TASK/VERSION.safetensors` | kept versions, the active one among them |
 //! | `.xprompt/state/TASK.json` | [`State`]: the order of the versions, their shares, the pin |
 //!
@@ -28,6 +29,7 @@
 //! last good version is taken from the history. While the store cannot be reached, what is served stays, and rows
 //! that are in memory answer. Nothing here knows HTTP.
 
+mod adapters;
 mod catalog;
 mod change;
 mod golden;

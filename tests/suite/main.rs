@@ -15,6 +15,8 @@ mod decoding_reference;
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+/// Soft prompts of PEFT and NumPy, against what those programs answer and write.
+mod exchange;
 /// Models fetched from a hub, and what can go wrong there.
 mod hub;
 /// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
@@ -32,6 +34,8 @@ mod prompts;
 mod recompute;
 /// API keys, listeners, and who may do what on them.
 mod server_access;
+/// Folders that PEFT saved, in a server's place of prompts.
+mod server_adapters;
 /// Public clients from PyPI against the server.
 mod server_clients;
 /// The dashboard and the alerts in docker/, against what a server exports.

@@ -11,11 +11,12 @@ use crate::lab::Lab;
 use crate::line::Line;
 use crate::method::{ArmPrompt, Record};
 use crate::metric::Metric;
+use crate::setup::Setup;
 use crate::summary::SeedSummary;
 use crate::task_data::TaskData;
 
 /// Golden examples that a prompt file carries.
-const GOLDEN: usize = 8;
+pub const GOLDEN: usize = 8;
 
 /// Which prompt of a line is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,17 +175,25 @@ fn dev_and_test(metrics: &[Metric], values: &Values<'_>) -> (Map<String, Value>,
     (split(&["report", "choose"]), split(&["test"]))
 }
 
-/// The first dev examples with the answers that a server has to repeat, computed in f32, because it may serve on another
-/// device; on the processor if the GPU does not hold the model in f32 too.
+/// The first dev examples with the answers that a server has to repeat.
 ///
 /// # Errors
 /// If the evaluation fails.
 pub fn golden(lab: &mut Lab<'_>, task: &TaskData, prompt: &Prompt) -> Result<Vec<Golden>, RunError> {
     let examples = &task.choose[..GOLDEN.min(task.choose.len())];
-    let jobs = [Job { rows: prompt.rows(), answers: &task.answers, examples }];
-    let setup = lab.setup;
+    let job = Job { rows: prompt.rows(), answers: &task.answers, examples };
+    answered(lab.setup, &mut lab.evaluator, job)
+}
+
+/// Examples with the answers that a server has to repeat, computed in f32, because it may serve on another device; on the
+/// processor if the GPU does not hold the model in f32 too.
+///
+/// # Errors
+/// If the evaluation fails.
+pub fn answered(setup: &Setup, evaluator: &mut Evaluator<'_>, job: Job<'_>) -> Result<Vec<Golden>, RunError> {
+    let jobs = [job];
     let answers = if setup.model.precision() == Precision::F32 {
-        lab.evaluator.answers(&jobs)?
+        evaluator.answers(&jobs)?
     } else {
         let exact = setup.model.clone().in_precision(Precision::F32);
         let by = |model: &Model| {
@@ -198,7 +207,7 @@ pub fn golden(lab: &mut Lab<'_>, task: &TaskData, prompt: &Prompt) -> Result<Vec
         }
     };
     let answers = answers.into_iter().flatten();
-    let golden = examples.iter().zip(answers).map(|(example, answer)| {
+    let golden = job.examples.iter().zip(answers).map(|(example, answer)| {
         let (scores, text) = match answer {
             Answer::Scores(scores) => (scores, None),
             Answer::Text(text) => (Vec::new(), Some(text)),

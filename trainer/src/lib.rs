@@ -25,6 +25,7 @@
 //! | [`findings`], [`deliver`] | everything measured again, as a summary; prompt files |
 //! | [`experiment`] | everything from task files to results |
 //! | [`steps`] | the method's stages one by one, from prompt file to prompt file |
+//! | [`foreign`] | soft prompts of other programs as files: PEFT's adapters, NumPy's arrays |
 
 pub mod agreement;
 pub mod batches;
@@ -37,6 +38,7 @@ pub mod example;
 pub mod experiment;
 pub mod findings;
 pub mod folder;
+pub mod foreign;
 pub mod identity;
 pub mod importance;
 pub mod initialize;

@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::adapters::WithAdapters;
 use super::lease::{Command, Shared, Store};
 use super::loader::Loader;
 use super::residency::Residency;
@@ -109,6 +110,7 @@ pub fn open(
     options: Options,
     observer: Arc<dyn Observer>,
 ) -> (Arc<Store>, Keeper) {
+    let storage: Arc<dyn Storage> = Arc::new(WithAdapters::new(storage, &loader));
     let residency = Residency::new(options.max_resident_bytes);
     let shared = Arc::new(Shared { storage, loader, residency, observer });
     let (sender, commands) = sync_channel(MAX_WAITING);

@@ -118,6 +118,21 @@ impl Storage for FolderStorage {
         Ok(listed)
     }
 
+    fn folders(&self) -> Result<Vec<String>, StorageError> {
+        let failed = |error: io::Error| unavailable(&self.root, &error);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // links are followed; what is a file costs no look behind it
+            let may_be = entry.file_type().is_ok_and(|kind| !kind.is_file());
+            if may_be && !name.starts_with('.') && entry.path().is_dir() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     fn read(&self, key: &str, limit: u64) -> Result<Object, StorageError> {
         let io = |error: io::Error| self.error(key, &error);
         let path = self.path(key);
@@ -225,6 +240,8 @@ mod tests {
         assert_eq!(names, ["a.safetensors", "dir.safetensors"]);
         assert!(listed[0].tag.is_ok() && listed[1].tag.is_err());
         assert_eq!(storage.list("nowhere", ".json"), Ok(Vec::new()));
+        std::fs::create_dir(folder.path().join(".hidden")).unwrap();
+        assert_eq!(storage.folders().unwrap(), ["dir.safetensors"]);
         assert!(FolderStorage::new(folder.path().join("nowhere")).list("", ".json").unwrap_err().is_outage());
     }
 

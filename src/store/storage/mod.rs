@@ -70,6 +70,14 @@ pub enum StorageError {
         /// Its key.
         key: String,
     },
+    /// It stands for a prompt and does not make one.
+    #[error("{key}: {reason}")]
+    Unusable {
+        /// Its key.
+        key: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// It is larger than the reader takes.
     #[error("{key} has {bytes} bytes, more than the limit of {limit}")]
     TooLarge {
@@ -101,6 +109,15 @@ pub trait Storage: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the listing is not complete: then nothing is known about any object.
     fn list(&self, folder: &str, suffix: &str) -> Result<Vec<Listed>, StorageError>;
+
+    /// Names of the folders at the top that do not begin with a dot, in any order. A place that tells none apart has
+    /// none.
+    ///
+    /// # Errors
+    /// If the listing is not complete.
+    fn folders(&self) -> Result<Vec<String>, StorageError> {
+        Ok(Vec::new())
+    }
 
     /// An object of `limit` bytes at most.
     ///

@@ -157,6 +157,13 @@ impl Storage for S3Storage {
         Ok(listed.collect())
     }
 
+    fn folders(&self) -> Result<Vec<String>, StorageError> {
+        let listed = self.runtime.block_on(self.bucket.list_with_delimiter(Some(&self.prefix)));
+        let listed = listed.map_err(|error| self.error("", &error))?;
+        let names = listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned));
+        Ok(names.filter(|name| !name.starts_with('.')).collect())
+    }
+
     fn read(&self, key: &str, limit: u64) -> Result<Object, StorageError> {
         self.runtime.block_on(async {
             let failed = |error: Error| self.error(key, &error);

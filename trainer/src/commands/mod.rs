@@ -3,8 +3,10 @@
 
 mod check;
 mod eval;
+mod export;
 mod fetch;
 mod graph;
+mod import;
 mod inspect;
 mod options;
 mod prune;
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Eval(eval::Eval),
     Report(report::Report),
     Inspect(inspect::Inspect),
+    Import(import::Import),
+    Export(export::Export),
     Graph(graph::Graph),
     Fetch(fetch::Fetch),
 }
@@ -53,6 +57,8 @@ impl Command {
             Self::Eval(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Inspect(args) => args.run(),
+            Self::Import(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Graph(args) => args.run(),
             Self::Fetch(args) => args.run(),
         }?;

@@ -1,6 +1,6 @@
 //! Options that commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use xprompt::hub::{self, Hub};
@@ -60,6 +60,10 @@ impl ModelFolder {
 // === impl ModelOptions ===
 
 impl ModelOptions {
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder.model
+    }
+
     pub(super) fn load(&self) -> anyhow::Result<Setup> {
         let setup = Setup::load(&Options {
             model: self.folder.folder()?,

@@ -45,13 +45,26 @@ baseline: ## TF-IDF with logistic regression on the demo's data
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/bbc
 
 page: setup .cache/page/installed ## Uses the web page in headless Chromium, which it installs (Debian's packages)
-	scripts/browser.sh
+	scripts/debian.sh chromium=chromium chromedriver=chromium-driver
 	cargo build --locked --bin xprompt-server
 	.cache/page/bin/python tests/page/page.py
 
 .cache/page/installed: tests/page/requirements.txt
 	$(PYTHON) -m venv --clear .cache/page
 	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+clients: setup ## Runs the curl, Go and JavaScript programs of docs/clients.md (installs Debian's packages)
+	scripts/debian.sh curl=curl go=golang-go node=nodejs
+	cargo test --locked --package xprompt-server --test suite -- --ignored docs_clients
+
+kubernetes: .cache/kubernetes/installed ## Checks the manifests in docker/kubernetes against the schemas of Kubernetes and KServe
+	.cache/kubernetes/bin/python tests/kubernetes/manifests.py
+
+.cache/kubernetes/installed: tests/kubernetes/requirements.txt tests/kubernetes/schemas.txt
+	$(PYTHON) -m venv --clear .cache/kubernetes
+	.cache/kubernetes/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	.cache/kubernetes/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/kubernetes/schemas.txt
 	touch $@
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session

@@ -11,6 +11,8 @@ mod decoding_reference;
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+/// The programs that the documentation shows, in every language.
+mod documentation_clients;
 /// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
 mod int8;
 /// Texts that join others under way, against the same texts alone.
@@ -57,9 +59,9 @@ mod server_stream;
 mod server_tls;
 /// Request ids in the log, and traces as a collector gets them.
 mod server_traces;
-/// The store on a folder that hands and programs change too.
 /// Sessions over small graphs.
 mod sessions;
+/// The store on a folder that hands and programs change too.
 mod store_folder;
 /// The store against a simple model of it, by random operations, faults and kills.
 mod store_model;

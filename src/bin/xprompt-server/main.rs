@@ -5,6 +5,7 @@ mod config;
 mod keygen;
 mod listeners;
 mod log;
+mod manual;
 mod values;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         }
         Ok(Asked::Serve(arguments)) => run(&arguments),
         Ok(Asked::Keygen(keygen)) => keygen.run(),
+        Ok(Asked::Completions(completions)) => completions.print(config::command()),
+        Ok(Asked::Manual(manual)) => manual.write(config::command()),
         Ok(Asked::Print(settings)) => {
             print!("{settings}");
             Ok(())

@@ -5,6 +5,7 @@ mod check;
 mod eval;
 mod graph;
 mod inspect;
+mod manual;
 mod options;
 mod prune;
 mod report;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Report(report::Report),
     Inspect(inspect::Inspect),
     Graph(graph::Graph),
+    Completions(manual::Completions),
+    Manual(manual::Manual),
 }
 
 // === impl Command ===
@@ -52,6 +55,8 @@ impl Command {
             Self::Report(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Graph(args) => args.run(),
+            Self::Completions(args) => args.run(),
+            Self::Manual(args) => args.run(),
         }?;
         Ok(ExitCode::SUCCESS)
     }

@@ -67,6 +67,16 @@ kubernetes: .cache/kubernetes/installed ## Checks the manifests in docker/kubern
 	.cache/kubernetes/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/kubernetes/schemas.txt
 	touch $@
 
+release: setup ## Makes a release archive in target/release-archive, and tries it
+	$(PYTHON) scripts/release.py
+
+packaging: setup ## Tries `cargo install`, completions, manual pages and the release archive with programs of the dev profile
+	cargo install --locked --debug --quiet --no-track --path . --root target/installed
+	cargo install --locked --debug --quiet --no-track --path trainer --root target/installed
+	target/installed/bin/xprompt-server --version
+	target/installed/bin/xprompt-trainer --version
+	$(PYTHON) scripts/release.py --profile dev
+
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data
 	cargo build --release --locked --workspace --bins

@@ -13,6 +13,10 @@ mod devices;
 mod documentation;
 /// The programs that the documentation shows, in every language.
 mod documentation_clients;
+/// Links of the documentation.
+mod documentation_links;
+/// Pages of the documentation that are made from the program.
+mod documentation_reference;
 /// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
 mod int8;
 /// Texts that join others under way, against the same texts alone.
@@ -25,6 +29,9 @@ mod placement;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+/// Comparing pages with what they have to be.
+#[path = "../reference/page.rs"]
+mod reference_page;
 /// API keys, listeners, and who may do what on them.
 mod server_access;
 /// Public clients from PyPI against the server.

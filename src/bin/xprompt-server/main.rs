@@ -7,6 +7,12 @@ mod listeners;
 mod log;
 mod manual;
 mod values;
+#[cfg(test)]
+#[path = "../../../tests/reference/command_line.rs"]
+mod reference;
+#[cfg(test)]
+#[path = "../../../tests/reference/page.rs"]
+mod reference_page;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -189,5 +195,15 @@ async fn signalled(mut count: watch::Receiver<usize>, n: usize) {
     if count.wait_for(|&count| count >= n).await.is_err() {
         // nobody counts any more, so no signal will come
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_of_the_command_line_is_in_step() {
+        reference_page::is_in_step("xprompt-server.md", &reference::page(config::command()));
     }
 }

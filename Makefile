@@ -1,8 +1,8 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz bench-cpu \
-	bench-cpu-http int8
+.PHONY: help setup s3 demo test lint fixtures baseline page clients kubernetes release packaging reference guide book \
+	load search alerts reliability soak fuzz bench-cpu bench-cpu-http int8
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -76,6 +76,21 @@ packaging: setup ## Tries `cargo install`, completions, manual pages and the rel
 	target/installed/bin/xprompt-server --version
 	target/installed/bin/xprompt-trainer --version
 	$(PYTHON) scripts/release.py --profile dev
+
+reference: setup ## Writes the pages of docs/reference that are made from the programs anew
+	XPROMPT_REWRITE_REFERENCE=1 cargo test --locked --workspace --bins --test suite reference_of
+
+guide: setup ## Runs every command of the guide, with programs of the dev profile
+	scripts/debian.sh curl=curl
+	cargo build --locked --workspace --bins
+	$(PYTHON) tests/guide/commands.py
+
+MDBOOK = .cache/mdbook-0.5.4
+book: $(MDBOOK)/bin/mdbook ## Builds the documentation as a site in target/book/html, and checks its links
+	$(PYTHON) scripts/book.py $<
+
+$(MDBOOK)/bin/mdbook:
+	cargo install --quiet --locked --root $(MDBOOK) --target-dir target/mdbook --no-default-features --features search mdbook@0.5.4
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data

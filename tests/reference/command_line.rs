@@ -29,7 +29,8 @@ fn describe(command: &Command, level: usize, text: &mut String) {
         }
     }
     for heading in headings {
-        let of_heading: Vec<&Arg> = arguments(command).filter(|one| one.get_help_heading() == heading).collect();
+        let of_heading: Vec<&Arg> =
+            arguments(command).filter(|one| one.get_help_heading() == heading).collect();
         if let Some(heading) = heading {
             let _ = writeln!(text, "**{heading}**\n");
         }
@@ -58,12 +59,23 @@ fn describe(command: &Command, level: usize, text: &mut String) {
 }
 
 fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
-    let asks = |argument: &&Arg| matches!(argument.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version);
+    let asks = |argument: &&Arg| {
+        matches!(
+            argument.get_action(),
+            ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+        )
+    };
     command.get_arguments().filter(move |argument| !asks(argument) && !argument.is_hide_set())
 }
 
 fn shown(argument: &Arg) -> String {
-    let values = argument.get_value_names().unwrap_or_default().join(" ");
+    let values = argument
+        .get_value_names()
+        .unwrap_or_default()
+        .iter()
+        .map(|name| name.as_str())
+        .collect::<Vec<_>>()
+        .join(" ");
     match argument.get_long() {
         None => values,
         Some(long) if argument.get_action().takes_values() => format!("--{long} {values}"),

@@ -8,7 +8,8 @@ const REWRITE: &str = "XPROMPT_REWRITE_REFERENCE";
 /// Compares a page of docs/reference with what it has to be.
 pub(crate) fn is_in_step(name: &str, text: &str) {
     let path = folder().join(name);
-    let text = format!("<!-- Made by `make reference`: change what it is made from. -->\n\n{}\n", text.trim_end());
+    let text =
+        format!("<!-- Made by `make reference`: change what it is made from. -->\n\n{}\n", text.trim_end());
     if std::env::var_os(REWRITE).is_some() {
         std::fs::write(&path, text).unwrap();
         return;

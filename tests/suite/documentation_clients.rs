@@ -1,7 +1,6 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::prompts::{Server, Setup, story};
@@ -84,11 +83,8 @@ async fn run(languages: &[&str]) {
         for Snippet { code, printed, .. } in of_language {
             let scratch = tempfile::tempdir().unwrap();
             let mut command = interpreter(language, scratch.path(), &code.replace(SHOWN_ADDRESS, address));
-            command.env("NO_PROXY", "*").env_remove("PYTHONPATH").stdin(Stdio::piped()).kill_on_drop(true);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = command.spawn().unwrap_or_else(|error| panic!("{language}: {error}"));
-            child.stdin.take().unwrap().shutdown().await.unwrap();
-            let output = child.wait_with_output().await.unwrap();
+            command.env("NO_PROXY", "*").env_remove("PYTHONPATH").stdin(Stdio::null()).kill_on_drop(true);
+            let output = command.output().await.unwrap_or_else(|error| panic!("{language}: {error}"));
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (out, err) = (text(&output.stdout), text(&output.stderr));
             assert!(output.status.success(), "{code}\n{out}{err}");

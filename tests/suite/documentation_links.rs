@@ -30,8 +30,15 @@ fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     // of a link in a heading its text counts
     let parts = heading.split("](").enumerate();
-    let text = parts.map(|(i, part)| if i == 0 { part } else { part.split_once(')').map_or("", |(_, rest)| rest) });
-    text.collect::<String>().trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+    let text =
+        parts.map(|(i, part)| if i == 0 { part } else { part.split_once(')').map_or("", |(_, rest)| rest) });
+    text.collect::<String>()
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(kept)
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
 }
 
 /// A line without what stands in backquotes.
@@ -73,7 +80,8 @@ fn broken(paths: &[PathBuf]) -> Vec<String> {
             if link.contains("://") || link.starts_with("mailto:") {
                 continue;
             }
-            let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(file, at)| (file, Some(at)));
+            let (file, anchor) =
+                link.split_once('#').map_or((link.as_str(), None), |(file, at)| (file, Some(at)));
             let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
             let place = format!("{}:{line}: {link}", path.display());
             if !target.exists() {
@@ -106,7 +114,11 @@ fn every_page_of_docs_is_in_the_book() {
     let mut found = Vec::new();
     pages(&root().join("docs"), &mut found);
     for page in found.into_iter().filter(|page| *page != summary) {
-        assert!(listed.contains(&page.canonicalize().unwrap()), "{} is not in docs/SUMMARY.md", page.display());
+        assert!(
+            listed.contains(&page.canonicalize().unwrap()),
+            "{} is not in docs/SUMMARY.md",
+            page.display()
+        );
     }
 }
 
@@ -114,7 +126,11 @@ fn every_page_of_docs_is_in_the_book() {
 fn a_link_that_leads_nowhere_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one.md"), folder.path().join("two.md"));
-    std::fs::write(&one, "# One\n[a](two.md) [b](two.md#a--b) [c](#one)\n`[d](no.md)`\n```\n[e](no.md)\n```\n").unwrap();
+    std::fs::write(
+        &one,
+        "# One\n[a](two.md) [b](two.md#a--b) [c](#one)\n`[d](no.md)`\n```\n[e](no.md)\n```\n",
+    )
+    .unwrap();
     std::fs::write(&two, "# A & `b`\n# A & b\n[f](#a--b-1) [g](no.md) [h](one.md#two)\n").unwrap();
     let problems = broken(&[one, two]);
     assert_eq!(problems.len(), 2, "{problems:?}");

@@ -159,7 +159,8 @@ async fn the_reference_of_metrics_is_in_step_with_the_server() {
     for line in &lines {
         if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
             metrics.entry(name).or_default().0 = help;
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
             metrics.entry(name).or_default().1 = kind;
         } else {
             let series = line.rsplit_once(' ').unwrap().0;
@@ -167,7 +168,8 @@ async fn the_reference_of_metrics_is_in_step_with_the_server() {
             let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| series.strip_suffix(end));
             let name = base.filter(|base| metrics.contains_key(base)).unwrap_or(series);
             let known = &mut metrics.get_mut(name).unwrap().2;
-            for label in labels.split("\",").filter_map(|pair| pair.split_once("=\"")).map(|(label, _)| label) {
+            for label in labels.split("\",").filter_map(|pair| pair.split_once("=\"")).map(|(label, _)| label)
+            {
                 if label != "le" && !known.contains(&label) {
                     known.push(label);
                 }
@@ -188,7 +190,8 @@ async fn the_reference_of_metrics_is_in_step_with_the_server() {
 
 /// The prompt of the worked example: 2 tokens of 4 values in 2 pieces each, of which one piece is pruned.
 fn example() -> PromptFile {
-    let named = |name: &str, fingerprint: &str| Fingerprint { name: name.into(), fingerprint: fingerprint.into() };
+    let named =
+        |name: &str, fingerprint: &str| Fingerprint { name: name.into(), fingerprint: fingerprint.into() };
     let base = Base {
         model: named("tiny", "00112233445566aa"),
         tokenizer: named("tiny", "8899aabbccddeeff"),

@@ -6,13 +6,13 @@ mod keygen;
 mod listeners;
 mod log;
 mod manual;
-mod values;
 #[cfg(test)]
 #[path = "../../../tests/reference/command_line.rs"]
 mod reference;
 #[cfg(test)]
 #[path = "../../../tests/reference/page.rs"]
 mod reference_page;
+mod values;
 
 use std::process::ExitCode;
 use std::sync::Arc;

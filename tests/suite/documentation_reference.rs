@@ -197,7 +197,7 @@ fn example() -> PromptFile {
         tokenizer: named("tiny", "8899aabbccddeeff"),
         d_model: 4,
     };
-    let rows = vec![1.0, -2.0, 0.5, 0.25, 3.0, 0.0, 8.0, 9.0];
+    let rows = vec![1.0, -2.0, 0.5, 0.25, 3.0, -1.0, 8.0, 9.0];
     let manifest = Manifest {
         format: FORMAT,
         producer: "example".into(),

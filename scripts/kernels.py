@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles kernels.cu and attention.cu of src/runtime/kernels to PTX with NVRTC (no GPU and no CUDA toolkit needed).
+"""Compiles kernels.cu, attention.cu and cached.cu of src/runtime/kernels to PTX with NVRTC (no GPU and no CUDA toolkit needed).
 
 NVRTC comes from PyPI, pinned; what is written is checked in, so that neither building nor running xprompt needs it.
 """
@@ -13,7 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "src/runtime/kernels"
 # in this order
-SOURCES = ["kernels.cu", "attention.cu"]
+SOURCES = ["kernels.cu", "attention.cu", "cached.cu"]
 NVRTC = "nvidia-cuda-nvrtc-cu12==12.4.127"
 # Ampere: the oldest architecture with bf16 arithmetic in cuBLAS; newer ones compile the PTX when they load it.
 ARCHITECTURE = "compute_80"
@@ -49,7 +49,7 @@ def compile_to_ptx(library: ctypes.CDLL, source: bytes) -> bytes:
 def main() -> None:
     source = b"".join((KERNELS / name).read_bytes() for name in SOURCES)
     ptx = compile_to_ptx(nvrtc(), source)
-    made_from = f"// made by scripts/kernels.py from {' and '.join(SOURCES)}, SHA-256 {hashlib.sha256(source).hexdigest()}\n"
+    made_from = f"// made by scripts/kernels.py from {', '.join(SOURCES)}, SHA-256 {hashlib.sha256(source).hexdigest()}\n"
     (KERNELS / "kernels.ptx").write_bytes(made_from.encode() + ptx)
     print(f"kernels.ptx: {len(ptx)} bytes")
 

@@ -13,8 +13,6 @@ from server import Server, metrics
 INPUTS = 4
 TIMES = 10
 CAPACITY_SECONDS = 10
-# what may wait is what is computed in so many seconds, well below --request-timeout
-QUEUE_SECONDS = 5
 # what a queue of a thousand inputs, their bodies and buffers may take
 GROWTH_MIB = 256
 
@@ -28,9 +26,7 @@ async def run(args) -> tuple[dict, list[str]]:
     put(args.folder / "prompts", "sentiment", sentiment().to_bytes())
     alone = Tally()
     capacity = await measure_capacity(args, alone)
-    # not below --max-inputs
-    queue = max(128, round(capacity * INPUTS * QUEUE_SECONDS))
-    server = Server(args.server, args.folder, args.folder / "prompts", "--max-queue", str(queue))
+    server = Server(args.server, args.folder, args.folder / "prompts")
     try:
         client = await server.start()
         usual = await usual_ms(lambda: client.predict("sentiment", {"input": TEXTS[0]}))
@@ -45,7 +41,6 @@ async def run(args) -> tuple[dict, list[str]]:
         figures = {
             "capacity_calls_per_s": round(capacity, 1),
             "inputs_a_call": INPUTS,
-            "max_queue": queue,
             "offered_calls_per_s": round(sent / args.seconds, 1),
             "not_sent": left_out,
             "seconds": args.seconds,

@@ -1,15 +1,14 @@
 //! A batch of texts in the making: which rows it has, what each text has come to, and what its rows read next.
 //!
-//! Texts may have begun at different steps. A row's own positions are the last of the cache; what is before them is
-//! hidden from it.
+//! Texts may have begun at different steps: every row has its own positions in the cache.
 
 use std::collections::BTreeMap;
 
 use super::beams::BeamSearch;
+use super::cache::Blocks;
 use super::decoding::{Decoding, Method};
-use super::sampler::{Sampler, most_likely};
+use super::sampler::Sampler;
 use crate::runtime::Output;
-use crate::t5::{Buckets, Direction};
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,25 +32,27 @@ pub struct Generated {
 /// came.
 #[derive(Debug)]
 pub struct Generation {
+    /// `[seats, length, d_model]`, of which the first are the rows'.
     pub(super) hidden: Output,
+    /// `[seats, length]`.
     pub(super) mask: Vec<f32>,
+    pub(super) seats: usize,
     /// Encoder positions of a row.
     pub(super) length: usize,
-    pub(super) cache: Vec<[Output; 2]>,
-    /// Decoder positions of the cache.
-    pub(super) past: usize,
     pub(super) rows: Vec<Row>,
     texts: BTreeMap<usize, Text>,
 }
 
 /// A row of the batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) text: usize,
     /// What the decoder reads next.
     pub(super) token: u32,
-    /// The positions of the cache that are its own: the last ones.
+    /// How many positions it has in the cache.
     pub(super) age: usize,
+    /// Where they are.
+    pub(super) blocks: Blocks,
 }
 
 /// The rows of a batch after a step: what each continues, and what it is.
@@ -87,13 +88,13 @@ impl Generation {
         eos: u32,
     ) -> Self {
         let text = |decoding| Text::new(decoding, eos);
+        let row = |text| Row { text, token: start, age: 0, blocks: Blocks::default() };
         Self {
             hidden,
             mask,
+            seats: decodings.len(),
             length,
-            cache: Vec::new(),
-            past: 0,
-            rows: (0..decodings.len()).map(|text| Row { text, token: start, age: 0 }).collect(),
+            rows: (0..decodings.len()).map(row).collect(),
             texts: decodings.iter().map(text).enumerate().collect(),
         }
     }
@@ -137,12 +138,18 @@ impl Generation {
     /// `max_padding` percent are padding. Both need a text that goes on and have to have taken a step.
     #[must_use]
     pub fn fits(&self, other: &Self, max_rows: usize, max_positions: usize, max_padding: usize) -> bool {
-        let goes_on = |generation: &Self| generation.past > 0 && !generation.living().1.is_empty();
+        let goes_on = |generation: &Self| {
+            let living = generation.living().1;
+            !living.is_empty() && living.iter().all(|row| row.age > 0)
+        };
         if !goes_on(self) || !goes_on(other) {
             return false;
         }
         let width = |generation: &Self| generation.texts.values().map(|text| text.width).sum::<usize>();
-        let own = |generation: &Self| generation.mask.iter().filter(|&&own| own > 0.0).count();
+        let own = |generation: &Self| {
+            let of_rows = &generation.mask[..generation.rows.len() * generation.length];
+            of_rows.iter().filter(|&&own| own > 0.0).count()
+        };
         let padded = (self.rows.len() + other.rows.len()) * self.length.max(other.length);
         let padding = padded - own(self) - own(other);
         width(self) + width(other) <= max_rows
@@ -153,36 +160,36 @@ impl Generation {
     /// Rows of texts that have not ended and were not taken out.
     pub(super) fn living(&self) -> Next {
         let lives = |row: &Row| self.texts.get(&row.text).is_some_and(|text| !text.has_ended());
-        (0..self.rows.len()).filter(|&i| lives(&self.rows[i])).map(|i| (i, self.rows[i])).unzip()
+        self.rows.iter().enumerate().filter(|(_, row)| lives(row)).map(|(i, row)| (i, row.clone())).unzip()
     }
 
-    /// Takes the logits that follow each row. Returns the rows of the next step.
-    pub(super) fn advance(&mut self, logits: &[&[f32]], eos: u32) -> Next {
+    /// Whether a text goes on by more than the most likely token.
+    pub(super) fn needs_logits(&self) -> bool {
+        let needs = |text: &Text| match &text.state {
+            State::Single { sampler, .. } => sampler.is_some(),
+            State::Beams(_) => true,
+            State::Ended(_) => false,
+        };
+        self.texts.values().any(needs)
+    }
+
+    /// Takes the most likely token and, if they are [needed](Self::needs_logits), the logits that follow each row. Returns
+    /// the rows of the next step.
+    pub(super) fn advance(&mut self, best: &[u32], logits: &[&[f32]], eos: u32) -> Next {
         let (mut pick, mut next) = (Vec::new(), Vec::new());
         let mut first = 0;
         for rows in self.rows.chunk_by(|a, b| a.text == b.text) {
             let (number, age) = (rows[0].text, rows[0].age + 1);
-            let of_text = &logits[first..first + rows.len()];
+            let of_text = first..first + rows.len();
+            let (best, logits) = (best[first], &logits[of_text]);
             let text = self.texts.get_mut(&number);
-            for (row, token) in text.map(|text| text.advance(of_text, eos)).unwrap_or_default() {
+            for (row, token) in text.map(|text| text.advance(best, logits, eos)).unwrap_or_default() {
                 pick.push(first + row);
-                next.push(Row { text: number, token, age });
+                next.push(Row { text: number, token, age, blocks: rows[row].blocks.clone() });
             }
             first += rows.len();
         }
         (pick, next)
-    }
-
-    /// The relative position of each row's next token to the positions of the cache and to itself, as buckets.
-    pub(super) fn bias(&self, buckets: Buckets) -> Vec<i64> {
-        let of_step = |back: usize| buckets.of(-(back as i64), Direction::Backward) as i64;
-        let steps: Vec<i64> = (0..=self.past).rev().map(of_step).collect();
-        let hidden = buckets.count() as i64;
-        let of_row = |row: &Row| {
-            let before = self.past - row.age;
-            std::iter::repeat_n(hidden, before).chain(steps[before..].iter().copied())
-        };
-        self.rows.iter().flat_map(of_row).collect()
     }
 
     /// Takes over the texts and rows of another batch, whose tensors are joined already. Returns what the numbers of
@@ -239,14 +246,15 @@ impl Text {
         self.state.ended(Finish::Length)
     }
 
-    /// Takes the logits of the text's rows. Returns its next rows: which row each continues, and its token.
-    fn advance(&mut self, logits: &[&[f32]], eos: u32) -> Vec<(usize, u32)> {
+    /// Takes the most likely token of the first of the text's rows, and the logits of all. Returns its next rows: which row
+    /// each continues, and its token.
+    fn advance(&mut self, best: u32, logits: &[&[f32]], eos: u32) -> Vec<(usize, u32)> {
         match &mut self.state {
             State::Ended(_) => Vec::new(),
             State::Single { tokens, sampler } => {
                 let token = match sampler {
                     Some(sampler) => sampler.draw(logits[0]),
-                    None => most_likely(logits[0]),
+                    None => best,
                 };
                 if token == eos {
                     self.end(Finish::Stop);

@@ -4,10 +4,12 @@
 mod base;
 mod batch;
 mod beams;
+mod cache;
 mod choose;
 mod decoding;
 mod generation;
 mod generator;
+mod outflow;
 mod queue;
 mod ready;
 mod sampler;

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Source;
 use super::choose::choose;
 use super::decoding::Decoding;
+use super::outflow::Outflow;
 use super::ready::Answers;
 use super::scheduler::{Answer, EngineError, Observer, Options, Reply, Request};
 
@@ -33,17 +34,24 @@ pub(super) struct Queue {
 }
 
 struct Waiting {
-    scores: VecDeque<Job>,
-    texts: VecDeque<Job>,
+    scores: Line,
+    texts: Line,
     open: bool,
     devices: usize,
+}
+
+/// Requests of one kind, in the order in which they came, and how fast they leave.
+#[derive(Default)]
+struct Line {
+    jobs: VecDeque<Job>,
+    outflow: Outflow,
 }
 
 // === impl Queue ===
 
 impl Queue {
     pub(super) fn new(options: Options, d_model: usize) -> Self {
-        let waiting = Waiting { scores: VecDeque::new(), texts: VecDeque::new(), open: true, devices: 0 };
+        let waiting = Waiting { scores: Line::default(), texts: Line::default(), open: true, devices: 0 };
         Self { waiting: Mutex::new(waiting), news: Condvar::new(), options, d_model }
     }
 
@@ -61,17 +69,33 @@ impl Queue {
         self.lock().len()
     }
 
+    /// Whether there is room for so many requests of a call, for texts or for labels, and they can be expected to be
+    /// answered in time.
+    pub(super) fn admits(&self, texts: bool, requests: usize, deadline: Instant) -> Result<(), EngineError> {
+        let mut all = self.lock();
+        let waiting = all.len();
+        let Line { jobs, outflow } = all.of(texts);
+        let time = deadline.saturating_duration_since(Instant::now());
+        if waiting + requests > self.options.max_queue || outflow.is_too_long(jobs.len(), requests, time) {
+            return Err(EngineError::Overloaded { waiting, expected: outflow.wait(jobs.len()) });
+        }
+        Ok(())
+    }
+
     /// Puts a request at the end.
     pub(super) fn push(&self, job: Job) -> Result<(), EngineError> {
-        let mut waiting = self.lock();
-        if !waiting.open {
+        let texts = matches!(job.request.task.answers(), Answers::Text { .. });
+        let mut all = self.lock();
+        if !all.open {
             return Err(EngineError::Stopped);
         }
-        if waiting.len() >= self.options.max_queue {
-            return Err(EngineError::Overloaded(self.options.max_queue));
+        let waiting = all.len();
+        let Line { jobs, outflow } = all.of(texts);
+        if waiting >= self.options.max_queue {
+            return Err(EngineError::Overloaded { waiting, expected: outflow.wait(jobs.len()) });
         }
-        waiting.of(matches!(job.request.task.answers(), Answers::Text { .. })).push_back(job);
-        drop(waiting);
+        jobs.push_back(job);
+        drop(all);
         self.news.notify_one();
         Ok(())
     }
@@ -93,8 +117,8 @@ impl Queue {
         waiting.devices -= 1;
         if waiting.devices == 0 {
             waiting.open = false;
-            waiting.scores.clear();
-            waiting.texts.clear();
+            waiting.scores.jobs.clear();
+            waiting.texts.jobs.clear();
         }
     }
 
@@ -128,10 +152,10 @@ impl Queue {
 
 impl Waiting {
     fn len(&self) -> usize {
-        self.scores.len() + self.texts.len()
+        self.scores.jobs.len() + self.texts.jobs.len()
     }
 
-    fn of(&mut self, texts: bool) -> &mut VecDeque<Job> {
+    fn of(&mut self, texts: bool) -> &mut Line {
         if texts { &mut self.texts } else { &mut self.scores }
     }
 
@@ -143,7 +167,7 @@ impl Waiting {
         d_model: usize,
         observer: &dyn Observer,
     ) -> Vec<Job> {
-        let queue = self.of(texts);
+        let Line { jobs: queue, outflow } = self.of(texts);
         let now = Instant::now();
         queue.retain(|job| {
             if job.reply.is_closed() {
@@ -171,6 +195,7 @@ impl Waiting {
                 queue.push_back(job);
             }
         }
+        outflow.left(batch.len(), queue.len(), now);
         batch
     }
 }

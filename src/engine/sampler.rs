@@ -38,7 +38,7 @@ impl Sampler {
 }
 
 /// The index of the largest logit, the first of equal ones.
-pub(super) fn most_likely(logits: &[f32]) -> u32 {
+fn most_likely(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, &x) in logits.iter().enumerate() {
         if x > logits[best] {

@@ -407,6 +407,21 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Product of a `[m, batch.., k]` with b `[batch.., k, n]` (`[batch.., n, k]` if `trans_b`) for each of the batch:
+    /// `[batch.., m, n]`.
+    pub fn matmul_by_batch(&mut self, a: Value, b: Value, trans_b: bool) -> Value {
+        let (&[m, ref batch @ .., k], &[ref batch_b @ .., b0, b1]) = (self.shape(a), self.shape(b)) else {
+            panic!("products of {:?} and {:?}", self.shape(a), self.shape(b));
+        };
+        let (b_inner, n) = if trans_b { (b1, b0) } else { (b0, b1) };
+        assert_eq!((batch, k), (batch_b, b_inner), "batch and inner sizes of matmul");
+        let mut shape = batch.to_vec();
+        shape.extend([m, n]);
+        self.same_dtype(Op::MatMulByBatch { trans_b }, &[a, b], shape)
+    }
+}
+
 // === moving data ===
 
 impl Graph {

@@ -96,11 +96,17 @@ impl Graph {
         };
         let opset = |domain: &str, version| OperatorSet { domain: domain.into(), version };
         let mut opset_import = vec![opset("", OPSET), opset("com.microsoft", 1)];
-        if self.kernels().are_fused() {
+        if self.has_own_operators() {
             opset_import.push(opset(FUSED_DOMAIN, 1));
         }
         Model { ir_version: IR_VERSION, producer_name: "xprompt".into(), graph: Some(graph), opset_import }
             .encode_to_vec()
+    }
+
+    /// Whether a runtime needs this project's kernels to run it.
+    #[must_use]
+    pub fn has_own_operators(&self) -> bool {
+        self.nodes.iter().any(|node| node.op.onnx().0 == FUSED_DOMAIN)
     }
 
     /// The nodes in order, and behind them the copies that give outputs their names.

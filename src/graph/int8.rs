@@ -20,8 +20,8 @@ pub struct Int8Rows {
 /// `[rows, 1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Unscaled {
-    values: Value,
-    scales: Value,
+    pub(super) values: Value,
+    pub(super) scales: Value,
 }
 
 /// An operator between products of integers. `sums` and `wide` are those of an [`Unscaled`] product, results those of
@@ -144,6 +144,17 @@ impl Graph {
         let inputs = [x, product.values, product.scales];
         let [sum] = self.node(Op::Int8(Int8::AddScaled), &inputs, DType::F32, [shape]);
         sum
+    }
+
+    /// Products of the same rows, side by side.
+    ///
+    /// # Panics
+    /// If they are not of the same rows.
+    pub fn int8_beside(&mut self, products: &[Unscaled]) -> Unscaled {
+        let scales = products[0].scales;
+        assert!(products.iter().all(|product| product.scales == scales), "products of different rows");
+        let values: Vec<Value> = products.iter().map(|product| product.values).collect();
+        Unscaled { values: self.concat(&values, 1), scales }
     }
 
     /// A product as floats.

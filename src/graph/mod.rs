@@ -7,6 +7,7 @@
 //! This room knows nothing of T5, of prompts, or of the runtime that executes a graph.
 
 mod builder;
+mod cached;
 mod emit;
 mod fused;
 mod gradient;
@@ -16,8 +17,10 @@ mod proto;
 mod shape;
 
 pub use builder::{Graph, Value, Weight};
+pub use cached::{CACHE_BLOCK, Cached};
 pub use emit::{External, WeightSource};
 pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
 pub use int8::{Int8, Int8Rows, Unscaled, int8_name, int8_scale_name};
 pub use op::DType;
+pub(crate) use op::{CACHED_ATTENTION, MOST_LIKELY};
 pub use shape::Dim;

@@ -85,6 +85,10 @@ pub(super) enum Op {
         trans_a: bool,
         trans_b: bool,
     },
+    /// See [`Graph::matmul_by_batch`](super::Graph::matmul_by_batch).
+    MatMulByBatch {
+        trans_b: bool,
+    },
     Transpose(Vec<usize>),
     Reshape,
     Expand,
@@ -103,6 +107,12 @@ pub(super) enum Op {
         end: usize,
     },
     Fused(Fused),
+    /// See [`Graph::cached_attention`](super::Graph::cached_attention).
+    CachedAttention {
+        layer: usize,
+    },
+    /// See [`Graph::most_likely`](super::Graph::most_likely).
+    MostLikely,
     /// (a `[M, K]` u8, b `[K, N]` i8, scale of a, scales of b, zero of a) to their product in f32.
     Int8Product,
     Int8(Int8),
@@ -110,6 +120,10 @@ pub(super) enum Op {
 
 const STANDARD: &str = "";
 const MICROSOFT: &str = "com.microsoft";
+/// What [`Op::CachedAttention`] is called in ONNX.
+pub(crate) const CACHED_ATTENTION: &str = "CachedAttention";
+/// What [`Op::MostLikely`] is called in ONNX.
+pub(crate) const MOST_LIKELY: &str = "MostLikely";
 
 impl Op {
     /// Domain, operator type and attributes of the ONNX node.
@@ -141,6 +155,9 @@ impl Op {
             Self::MatMul { trans_a, trans_b } => {
                 (MICROSOFT, "FusedMatMul", vec![int("transA", *trans_a), int("transB", *trans_b)])
             }
+            Self::MatMulByBatch { trans_b } => {
+                (MICROSOFT, "FusedMatMul", vec![int("transBatchA", true), int("transB", *trans_b)])
+            }
             Self::Transpose(perm) => (STANDARD, "Transpose", vec![attribute::ints("perm", perm)]),
             Self::Reshape => plain("Reshape"),
             Self::Expand => plain("Expand"),
@@ -155,6 +172,10 @@ impl Op {
                 vec![attribute::int("start", *start as i64), attribute::int("end", *end as i64)],
             ),
             Self::Fused(fused) => (FUSED_DOMAIN, fused.name(), vec![]),
+            Self::CachedAttention { layer } => {
+                (FUSED_DOMAIN, CACHED_ATTENTION, vec![attribute::int("layer", *layer as i64)])
+            }
+            Self::MostLikely => (FUSED_DOMAIN, MOST_LIKELY, vec![]),
             Self::Int8Product => (MICROSOFT, "MatMulIntegerToFloat", vec![]),
             Self::Int8(int8) => (FUSED_DOMAIN, int8.name(), vec![]),
         }

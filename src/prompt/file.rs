@@ -274,6 +274,9 @@ impl PromptFile {
     }
 }
 
+/// How the names of files begin that are being written.
+pub const UNFINISHED: &str = ".writing-";
+
 /// Writes bytes under a temporary name in the same folder, makes them durable and renames them into place.
 ///
 /// # Errors
@@ -289,7 +292,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 pub fn replace_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<std::fs::Metadata> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     #[cfg(unix)]
@@ -324,7 +327,7 @@ fn check_sizes(m: &Manifest, limits: &Limits) -> Result<(), PromptError> {
         }
     };
     within("tokens", m.tokens, limits.tokens)?;
-    within("d_model", m.d_model, 1 << 16)?;
+    within("d_model", m.d_model, 1 << 14)?;
     within("pieces", m.pieces, m.d_model)?;
     if !m.d_model.is_multiple_of(m.pieces) {
         let allowed = format!("a divisor of d_model {}", m.d_model);

@@ -8,7 +8,7 @@ mod manifest;
 mod pruning;
 mod tensor;
 
-pub use file::{Limits, PromptError, PromptFile, replace_atomically, write_atomically};
+pub use file::{Limits, PromptError, PromptFile, UNFINISHED, replace_atomically, write_atomically};
 pub use manifest::{
     Base, DataSource, FORMAT, Fingerprint, Golden, Label, Manifest, OutputSpec, Score, ScoredBy, Stage,
     TaskSpec,

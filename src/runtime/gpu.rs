@@ -117,6 +117,12 @@ pub(super) fn copy_out<T>(to: &mut [T], from: Place) -> Result<(), DriverError> 
     unsafe { result::memcpy_dtoh_sync(to, from.0 as sys::CUdeviceptr) }
 }
 
+/// Copies bytes from one place on the GPU of the thread to another, as [`copy_in`] does.
+pub(super) fn copy_over(to: Place, from: Place, bytes: usize) -> Result<(), DriverError> {
+    // SAFETY: both tensors are as large, and nothing computes on them now.
+    unsafe { result::memcpy_dtod_sync(to.0 as sys::CUdeviceptr, from.0 as sys::CUdeviceptr, bytes) }
+}
+
 /// Waits for all computations and copies on the GPU of the thread.
 pub(super) fn wait() -> Result<(), DriverError> {
     result::ctx::synchronize()
@@ -149,6 +155,17 @@ impl GpuBlock {
     /// Where it begins, on the GPU.
     pub(super) fn at(&self) -> usize {
         self.at as usize
+    }
+
+    /// Copies bytes between addresses of the GPU, of this block or of another. Computations that were begun before are
+    /// waited for.
+    pub(super) fn copy(&self, to: usize, from: usize, bytes: usize) -> Result<(), RuntimeError> {
+        let _beside_others = beside_others();
+        self.gpu.within(|| {
+            wait()?;
+            copy_over(Place(to as *mut c_void), Place(from as *mut c_void), bytes)?;
+            wait()
+        })
     }
 
     /// Copies bytes into it, from an offset on.

@@ -17,6 +17,7 @@ mod precision;
 mod replay;
 mod resident;
 mod session;
+mod state;
 
 pub use choice::{Chosen, DeviceChoice, UnknownDevice};
 pub use cuda::CudaProblem;
@@ -29,6 +30,7 @@ pub use pace::Paces;
 pub use placement::Placed;
 pub use precision::{Precision, UnknownPrecision};
 pub use session::{Input, Output, Outputs, Session};
+pub use state::State;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -9,7 +9,7 @@ use ort::value::{DynValue, Tensor};
 
 use super::borrowed::Borrowed;
 use super::resident::Resident;
-use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, gpu, kernels, placement};
+use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, State, gpu, kernels, placement};
 use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
 use crate::t5::{Checkpoint, Config, Int8Weights};
 
@@ -162,6 +162,14 @@ impl Model {
         self.load(graph, &[], self.device != Device::Cpu && self.profiles.is_none())
     }
 
+    /// Memory on the model's device for a graph's input that runs change in place, in the float type of its arithmetic.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn state(&self, shape: &[usize]) -> Result<State, RuntimeError> {
+        State::new(self.device, self.arithmetic().floats, shape)
+    }
+
     fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
         let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
@@ -178,7 +186,7 @@ impl Model {
             )
             .map_err(recover)?;
         builder = self.device.register(builder, self.precision, replay, self.runtime.library())?;
-        if graph.kernels().are_fused() {
+        if graph.has_own_operators() {
             builder = builder.with_operators(kernels::domain(self.device)?).map_err(recover)?;
         }
         if let Some(folder) = &self.profiles {

@@ -14,15 +14,17 @@ use ort::value::{DynTensor, Tensor, TensorElementType};
 
 use super::gpu::{self, Gpu, Place};
 use super::session::{Input, Output, Outputs, host_values, take_all};
-use super::{Device, RuntimeError};
+use super::{Device, RuntimeError, State};
 
 /// Sets of shapes that are replayed at most; any other runs kernel by kernel.
 const MOST: usize = 128;
 /// Sets of shapes that are remembered at most.
 const REMEMBERED: usize = 4096;
 
-/// Shapes of the inputs, in their order.
+/// Shapes of tensors, in their order.
 type Shapes = Vec<Vec<usize>>;
+/// What a graph is captured for: the shapes of the inputs, and where those begin that stay where they are.
+type Key = Vec<(Vec<usize>, Option<usize>)>;
 
 /// The runs of a session, by their shapes.
 #[derive(Debug)]
@@ -30,8 +32,11 @@ pub(super) struct Replays {
     gpu: Gpu,
     memory: MemoryInfo<'static>,
     plainly: Number,
-    known: HashMap<Shapes, Known>,
+    known: HashMap<Key, Known>,
+    /// How many of them are captured.
     captured: usize,
+    /// The number of the last graph.
+    last: usize,
 }
 
 #[derive(Debug)]
@@ -57,8 +62,9 @@ struct Number(RunOptions<NoSelectedOutputs>);
 struct OnGpu {
     shape: Vec<usize>,
     place: Place,
-    /// Keeps the memory.
-    _tensor: DynTensor,
+    bytes: usize,
+    /// Keeps the memory, unless that is a state's.
+    _tensor: Option<DynTensor>,
 }
 
 // === impl Replays ===
@@ -73,7 +79,14 @@ impl Replays {
             plainly: Number::new(-1)?,
             known: HashMap::new(),
             captured: 0,
+            last: 0,
         }))
+    }
+
+    /// Lets go of all that was captured: a state that runs changed is no more.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+        self.captured = 0;
     }
 
     /// Runs a session on inputs that it reads. Shapes that came before are captured, if there is room for them.
@@ -82,24 +95,28 @@ impl Replays {
         session: &mut Session,
         outputs: &[String],
         inputs: &[(&str, Input<'_>)],
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<Outputs, RuntimeError> {
-        let shapes: Option<Shapes> =
-            inputs.iter().map(|(_, input)| input.shape().map(<[_]>::to_vec)).collect();
         let has_elements = |shape: &Vec<usize>| shape.iter().all(|&size| size > 0);
-        let Some(shapes) = shapes.filter(|shapes| shapes.iter().all(has_elements)) else {
+        let key: Key =
+            inputs.iter().map(|(_, input)| (input.shape(), input.state().map(State::at))).collect();
+        // what was kept is copied on the GPU; a result that came to the host may be given back too
+        let is_there =
+            |(_, input): &(&str, Input<'_>)| input.kept().is_none_or(|output| output.is_on(&self.memory));
+        if !key.iter().all(|(shape, _)| has_elements(shape)) || !inputs.iter().all(is_there) {
             return plain(session, &self.plainly, outputs, inputs);
-        };
+        }
         let room = self.known.len() < REMEMBERED;
-        match self.known.entry(shapes) {
+        match self.known.entry(key) {
             Entry::Occupied(mut known) => {
                 if let Known::Once(of_outputs) = known.get()
                     && self.captured < MOST
                 {
                     let _alone = gpu::alone();
-                    self.captured += 1;
+                    (self.captured, self.last) = (self.captured + 1, self.last + 1);
                     let captured =
-                        Captured::new(session, &self.memory, self.captured, inputs, outputs, of_outputs)?;
-                    let results = captured.run(session, self.gpu, inputs, outputs)?;
+                        Captured::new(session, &self.memory, self.last, inputs, outputs, of_outputs)?;
+                    let results = captured.run(session, self.gpu, inputs, outputs, wanted)?;
                     known.insert(Known::Captured(Box::new(captured)));
                     return Ok(results);
                 }
@@ -107,7 +124,7 @@ impl Replays {
                     return plain(session, &self.plainly, outputs, inputs);
                 };
                 let _beside_others = gpu::beside_others();
-                captured.run(session, self.gpu, inputs, outputs)
+                captured.run(session, self.gpu, inputs, outputs, wanted)
             }
             Entry::Vacant(place) => {
                 let results = plain(session, &self.plainly, outputs, inputs)?;
@@ -130,7 +147,7 @@ fn plain(
     outputs: &[String],
     inputs: &[(&str, Input<'_>)],
 ) -> Result<Outputs, RuntimeError> {
-    let values = host_values(session, inputs)?;
+    let values = host_values(inputs)?;
     let _beside_others = gpu::beside_others();
     let mut results = session.run_with_options(values, &number.0)?;
     take_all(outputs, |name| results.remove(name))
@@ -167,28 +184,34 @@ impl Captured {
     ) -> Result<Self, RuntimeError> {
         let allocator = Allocator::new(session, memory.clone())?;
         let mut binding = session.create_binding()?;
-        let on_gpu = |shape: &[usize], element| -> Result<(DynTensor, Place), RuntimeError> {
+        let on_gpu = |shape: &[usize], element: TensorElementType| -> Result<_, RuntimeError> {
             let mut tensor = DynTensor::new(&allocator, element, shape.to_vec())?;
             let place = Place(tensor.data_ptr_mut());
-            Ok((tensor, place))
+            let bytes = element.byte_size(shape.iter().product()).unwrap_or_default();
+            Ok((tensor, place, bytes))
         };
         let mut of_inputs = Vec::new();
         for (name, input) in inputs {
-            let shape = input.shape().unwrap_or_default().to_vec();
-            let element = if matches!(input, Input::I64(..)) {
-                TensorElementType::Int64
-            } else {
-                TensorElementType::Float32
+            let shape = input.shape();
+            let element = match input {
+                Input::F32(..) => TensorElementType::Float32,
+                Input::I64(..) => TensorElementType::Int64,
+                Input::Kept(output) => output.element(),
+                Input::State(state) => {
+                    binding.bind_input(*name, state.value())?;
+                    of_inputs.push(OnGpu { shape, place: state.place(), bytes: 0, _tensor: None });
+                    continue;
+                }
             };
-            let (tensor, place) = on_gpu(&shape, element)?;
+            let (tensor, place, bytes) = on_gpu(&shape, element)?;
             binding.bind_input(*name, &tensor)?;
-            of_inputs.push(OnGpu { shape, place, _tensor: tensor });
+            of_inputs.push(OnGpu { shape, place, bytes, _tensor: Some(tensor) });
         }
         let mut results = Vec::new();
         for (name, shape) in outputs.iter().zip(of_outputs) {
-            let (mut tensor, place) = on_gpu(shape, TensorElementType::Float32)?;
+            let (mut tensor, place, bytes) = on_gpu(shape, TensorElementType::Float32)?;
             binding.bind_output(name, &mut tensor)?;
-            results.push(OnGpu { shape: shape.clone(), place, _tensor: tensor });
+            results.push(OnGpu { shape: shape.clone(), place, bytes, _tensor: Some(tensor) });
         }
         Ok(Self { number: Number::new(number as i64)?, binding, inputs: of_inputs, outputs: results })
     }
@@ -199,30 +222,39 @@ impl Captured {
         gpu: Gpu,
         inputs: &[(&str, Input<'_>)],
         outputs: &[String],
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<Outputs, RuntimeError> {
         gpu.within(|| {
             for (to, (_, from)) in self.inputs.iter().zip(inputs) {
                 match from {
                     Input::F32(_, x) => gpu::copy_in(to.place, x)?,
                     Input::I64(_, x) => gpu::copy_in(to.place, x)?,
-                    Input::Empty(_) | Input::Kept(_) => unreachable!("such inputs are not captured"),
+                    Input::Kept(output) => gpu::copy_over(to.place, output.place(), to.bytes)?,
+                    Input::State(_) => {}
                 }
             }
             gpu::wait()
         })?;
         session.run_binding_with_options(&self.binding, &self.number.0)?;
-        let copy = |from: &OnGpu| {
-            let mut x = vec![0.0_f32; from.shape.iter().product()];
-            gpu::copy_out(&mut x, from.place).map(|()| x)
+        let copy = |(name, from): (&String, &OnGpu)| {
+            wanted(name).then(|| {
+                let mut x = vec![0.0_f32; from.shape.iter().product()];
+                gpu::copy_out(&mut x, from.place).map(|()| x)
+            })
         };
         let results = gpu.within(|| {
             gpu::wait()?;
-            self.outputs.iter().map(copy).collect::<Result<Vec<_>, _>>()
+            outputs
+                .iter()
+                .zip(&self.outputs)
+                .map(|output| copy(output).transpose())
+                .collect::<Result<Vec<_>, _>>()
         })?;
-        let output = |((name, on_gpu), x): ((&String, &OnGpu), Vec<f32>)| {
-            Ok(Output::new(name.clone(), Tensor::from_array((on_gpu.shape.clone(), x))?.into_dyn()))
+        let output = |((name, on_gpu), x): ((&String, &OnGpu), Option<Vec<f32>>)| {
+            let tensor = Tensor::from_array((on_gpu.shape.clone(), x?)).map_err(RuntimeError::from);
+            Some(tensor.map(|tensor| Output::new(name.clone(), tensor.into_dyn())))
         };
-        let outputs = outputs.iter().zip(&self.outputs).zip(results).map(output);
+        let outputs = outputs.iter().zip(&self.outputs).zip(results).filter_map(output);
         let outputs = outputs.collect::<Result<Vec<_>, RuntimeError>>()?;
         Ok(Outputs::new(outputs))
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynTensorRef, DynValue, Tensor, TensorElementType, TensorRef};
 
+use super::gpu::Place;
 use super::replay::Replays;
 use super::resident::Resident;
-use super::{Device, RuntimeError, gpu};
+use super::{Device, RuntimeError, State, gpu};
 use crate::t5::Int8Weights;
 
 /// A tensor that goes into a run.
@@ -18,10 +19,10 @@ pub enum Input<'a> {
     F32(Vec<usize>, &'a [f32]),
     /// 64-bit integers, row-major, by their shape.
     I64(Vec<usize>, &'a [i64]),
-    /// No elements, in a shape with a zero and of the element type that the graph wants.
-    Empty(Vec<usize>),
     /// What an earlier run returned.
     Kept(&'a Output),
+    /// What the run changes in place. Nothing else uses it meanwhile.
+    State(&'a State),
 }
 
 /// A tensor that came out of a run.
@@ -60,18 +61,45 @@ impl<'a> Input<'a> {
         Self::I64(shape.into(), data)
     }
 
-    /// Its shape, if it lies in the memory of the host.
-    pub(super) fn shape(&self) -> Option<&[usize]> {
+    /// Its shape.
+    pub(super) fn shape(&self) -> Vec<usize> {
         match self {
-            Self::F32(shape, _) | Self::I64(shape, _) => Some(shape),
-            Self::Empty(_) | Self::Kept(_) => None,
+            Self::F32(shape, _) | Self::I64(shape, _) => shape.clone(),
+            Self::Kept(output) => sizes(output.value.shape()),
+            Self::State(state) => state.shape().to_vec(),
         }
+    }
+
+    pub(super) fn kept(&self) -> Option<&'a Output> {
+        if let Self::Kept(output) = self { Some(output) } else { None }
+    }
+
+    pub(super) fn state(&self) -> Option<&'a State> {
+        if let Self::State(state) = self { Some(state) } else { None }
     }
 }
 
 // === impl Output ===
 
 impl Output {
+    pub(super) fn element(&self) -> TensorElementType {
+        *self.value.data_type()
+    }
+
+    /// Where it begins.
+    pub(super) fn place(&self) -> Place {
+        Place(self.tensor().data_ptr().cast_mut().cast())
+    }
+
+    /// Whether it lies in a memory.
+    pub(super) fn is_on(&self, memory: &MemoryInfo<'_>) -> bool {
+        self.tensor().memory_info().allocation_device() == memory.allocation_device()
+    }
+
+    fn tensor(&self) -> DynTensorRef<'_> {
+        self.value.view().downcast().expect("invariant: what graphs compute are tensors")
+    }
+
     pub(super) fn new(name: String, value: DynValue) -> Self {
         Self { name, value }
     }
@@ -79,7 +107,7 @@ impl Output {
     /// Its shape, if it holds 32-bit floats in the memory of the host.
     pub(super) fn shape(&self) -> Option<Vec<usize>> {
         let (shape, _) = self.value.try_extract_tensor::<f32>().ok()?;
-        Some(shape.iter().map(|&size| size.unsigned_abs() as usize).collect())
+        Some(sizes(shape))
     }
 
     /// The elements, row-major.
@@ -129,15 +157,34 @@ impl Session {
     /// # Errors
     /// If ONNX Runtime fails: an input is missing or has the wrong shape, or memory is short.
     pub fn run(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Outputs, RuntimeError> {
+        self.run_for(inputs, |_| true)
+    }
+
+    /// The same for those outputs alone that `wanted` names: others need not come to the host.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_for(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Outputs, RuntimeError> {
         let read: Vec<(&str, Input<'_>)> =
             inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
         if let Some(replays) = &mut self.replays {
-            return replays.run(&mut self.inner, &self.outputs, &read);
+            return replays.run(&mut self.inner, &self.outputs, &read, wanted);
         }
         let _beside_others = self.on_gpu.then(gpu::beside_others);
-        let values = host_values(&self.inner, &read)?;
+        let values = host_values(&read)?;
         let mut results = self.inner.run(values)?;
         take_all(&self.outputs, |name| results.remove(name))
+    }
+
+    /// Lets go of runs that were captured with a [`State`] that is no more.
+    pub fn forget_state(&mut self) {
+        if let Some(replays) = &mut self.replays {
+            replays.forget();
+        }
     }
 
     fn reads(&self, name: &str) -> bool {
@@ -168,8 +215,8 @@ impl Session {
                 Input::I64(shape, data) => {
                     binding.bind_input(*name, &Tensor::from_array((shape.clone(), data.to_vec()))?)?;
                 }
-                Input::Empty(shape) => binding.bind_input(*name, &empty(&self.inner, name, shape)?)?,
                 Input::Kept(output) => binding.bind_input(*name, &output.value)?,
+                Input::State(state) => binding.bind_input(*name, state.value())?,
             }
         }
         for name in &self.outputs {
@@ -180,31 +227,20 @@ impl Session {
     }
 }
 
-/// A tensor without elements for an input.
-fn empty(session: &ort::session::Session, name: &str, shape: &[usize]) -> Result<DynValue, RuntimeError> {
-    let wanted = session.inputs().iter().find(|input| input.name() == name);
-    Ok(match wanted.map(ort::value::Outlet::dtype) {
-        Some(ValueType::Tensor { ty: TensorElementType::Bfloat16, .. }) => {
-            Tensor::<half::bf16>::from_array((shape, Vec::new()))?.into_dyn()
-        }
-        Some(ValueType::Tensor { ty: TensorElementType::Float16, .. }) => {
-            Tensor::<half::f16>::from_array((shape, Vec::new()))?.into_dyn()
-        }
-        _ => Tensor::<f32>::from_array((shape, Vec::new()))?.into_dyn(),
-    })
+fn sizes(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&size| size.unsigned_abs() as usize).collect()
 }
 
 /// Inputs as a run takes them from the host.
 pub(super) fn host_values<'i>(
-    session: &ort::session::Session,
     inputs: &'i [(&str, Input<'_>)],
 ) -> Result<Vec<(String, SessionInputValue<'i>)>, RuntimeError> {
     let value = |(name, input): &'i (&str, Input<'_>)| {
         let value: SessionInputValue<'i> = match input {
             Input::F32(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
             Input::I64(shape, data) => TensorRef::from_array_view((shape.clone(), *data))?.into(),
-            Input::Empty(shape) => empty(session, name, shape)?.into(),
             Input::Kept(output) => (&output.value).into(),
+            Input::State(state) => state.value().into(),
         };
         Ok(((*name).to_owned(), value))
     };

@@ -226,7 +226,7 @@ impl IntoResponse for Problem {
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         let code = match error {
-            EngineError::Overloaded(_) => Code::Overloaded,
+            EngineError::Overloaded { .. } => Code::Overloaded,
             EngineError::Deadline => Code::Deadline,
             EngineError::Stopped => Code::Draining,
             EngineError::Failed(_) => Code::Internal,

@@ -70,7 +70,7 @@ impl Pulse {
         };
         let waiting = match service.engine.submit(request) {
             Ok(waiting) => waiting,
-            Err(EngineError::Overloaded(_)) => return Found::Busy,
+            Err(EngineError::Overloaded { .. }) => return Found::Busy,
             Err(error) => return Found::Fails(error.to_string()),
         };
         match tokio::time::timeout(time, waiting).await {

@@ -18,8 +18,8 @@ pub const MASK: &str = "attention_mask";
 pub const PROMPT_ROWS: &str = "prompt_rows";
 /// Input `[batch, target]` i64: tokens that go into the decoder.
 pub const DECODER_IDS: &str = "decoder_ids";
-/// Input `[batch, target, target]` i64 (with a cache `[batch, target, past + target]`): the relative position
-/// bucket of each pair of decoder positions, or the number of buckets where the first does not see the second.
+/// Input `[batch, target, target]` i64: the relative position bucket of each pair of decoder positions, or the number of
+/// buckets where the first does not see the second.
 pub const BIAS_INDEX: &str = "decoder_bias_index";
 /// Input `[candidates]` i64: the tokens whose logits are wanted.
 pub const CANDIDATES: &str = "candidates";
@@ -39,19 +39,12 @@ pub const PROMPT_POSITIONS: &str = "prompt_positions";
 /// come first, and 0 where an example has fewer of them.
 pub const PROMPT_GRADIENT: &str = "prompt_gradient";
 
-/// Name of the cached keys of a decoder layer, as input (`past`) or output (`present`).
-#[must_use]
-pub fn cache_name(when: &str, layer: usize, kind: &str) -> String {
-    format!("{when}.{layer}.{kind}")
-}
-
 /// Added to the attention score of a pair that must not see each other.
 const HIDDEN_SCORE: f32 = -1e9;
 
 const BATCH: Dim = Dim::Named("batch");
 const LENGTH: Dim = Dim::Named("length");
 const TARGET: Dim = Dim::Named("target");
-const PAST: Dim = Dim::Named("past");
 
 /// The answers that a loss chooses among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,38 +75,6 @@ pub fn encoder(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let shape = [BATCH, LENGTH, t5.config.d_model.into()];
     let hidden = t5.graph.reshape(hidden, &shape);
     t5.graph.output(ENCODER_HIDDEN, hidden);
-    t5.graph
-}
-
-/// One step of generation with a cache of the decoder's self-attention:
-/// ([`ENCODER_HIDDEN`], [`MASK`], [`DECODER_IDS`], [`BIAS_INDEX`], `past.*`) to ([`LOGITS`] over the vocabulary,
-/// `present.*`).
-#[must_use]
-pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
-    let mut t5 = Forward::new(checkpoint, arithmetic);
-    let c = t5.config;
-    let g = &mut t5.graph;
-    let floats = g.floats();
-    let hidden = g.input(ENCODER_HIDDEN, floats, &[BATCH, LENGTH, c.d_model.into()]);
-    let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
-    let ids = g.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
-    let cache: Vec<[Value; 2]> = (0..c.num_decoder_layers)
-        .map(|layer| {
-            ["key", "value"].map(|kind| {
-                let shape = [BATCH, c.num_heads.into(), PAST, c.d_kv.into()];
-                g.input(&cache_name("past", layer, kind), floats, &shape)
-            })
-        })
-        .collect();
-    let bias_index = g.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, Dim::Sum("past", "target")]);
-    let (decoded, present) = t5.decode(hidden, mask, ids, bias_index, Some(&cache));
-    for (layer, pair) in present.into_iter().enumerate() {
-        for (kind, value) in ["key", "value"].into_iter().zip(pair) {
-            t5.graph.output(&cache_name("present", layer, kind), value);
-        }
-    }
-    let logits = t5.vocabulary_logits(decoded);
-    t5.graph.output(LOGITS, logits);
     t5.graph
 }
 
@@ -162,18 +123,18 @@ pub(super) struct Forward<'a> {
     pub(super) graph: Graph,
     checkpoint: &'a Checkpoint,
     pub(super) config: &'a Config,
-    buckets: Buckets,
+    pub(super) buckets: Buckets,
 }
 
 // === impl Forward ===
 
 impl<'a> Forward<'a> {
-    fn new(checkpoint: &'a Checkpoint, arithmetic: Arithmetic) -> Self {
+    pub(super) fn new(checkpoint: &'a Checkpoint, arithmetic: Arithmetic) -> Self {
         let config = checkpoint.config();
         Self { graph: Graph::new(arithmetic), checkpoint, config, buckets: Buckets::new(config) }
     }
 
-    fn embedding(&mut self) -> Value {
+    pub(super) fn embedding(&mut self) -> Value {
         let (v, d) = (self.config.vocab_size, self.config.d_model);
         self.graph.weight(self.checkpoint.embedding(), &[v, d])
     }
@@ -213,21 +174,14 @@ impl<'a> Forward<'a> {
         let mut stream = Stream::new(embedded);
         for block in 0..self.config.num_layers {
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
-            self.self_attention(&mut stream, LENGTH, bias, &at(0), None);
+            self.self_attention(&mut stream, LENGTH, bias, &at(0));
             self.feed_forward(&mut stream, &at(1));
         }
         self.last_norm(stream, "encoder.final_layer_norm.weight")
     }
 
-    /// The decoder's last hidden state, flat, and the cached keys and values of each layer.
-    fn decode(
-        &mut self,
-        hidden: Value,
-        mask: Value,
-        ids: Value,
-        bias_index: Value,
-        cache: Option<&[[Value; 2]]>,
-    ) -> (Value, Vec<[Value; 2]>) {
+    /// The decoder's last hidden state, flat.
+    fn decode(&mut self, hidden: Value, mask: Value, ids: Value, bias_index: Value) -> Value {
         let bias = self.decoder_bias(bias_index);
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
@@ -235,20 +189,23 @@ impl<'a> Forward<'a> {
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
         let mut stream = Stream::new(self.graph.reshape(x, &flat));
-        let mut present = Vec::new();
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
-            let past = cache.map(|cache| cache[block]);
-            present.extend(self.self_attention(&mut stream, TARGET, (bias, None), &at(0), past));
+            self.self_attention(&mut stream, TARGET, (bias, None), &at(0));
             self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
             self.feed_forward(&mut stream, &at(2));
         }
+        self.decoded(stream)
+    }
+
+    /// What the vocabulary's rows are multiplied by, from what has run through the decoder.
+    pub(super) fn decoded(&mut self, stream: Stream) -> Value {
         let x = self.last_norm(stream, "decoder.final_layer_norm.weight");
         if !self.config.scale_decoder_outputs {
-            return (x, present);
+            return x;
         }
         let scale = self.graph.scalar_like((self.config.d_model as f32).powf(-0.5), x);
-        (self.graph.mul(x, scale), present)
+        self.graph.mul(x, scale)
     }
 
     fn decode_source(&mut self, source: SourceText) -> Value {
@@ -256,7 +213,7 @@ impl<'a> Forward<'a> {
         let hidden = self.graph.reshape(encoded, &[BATCH, LENGTH, self.config.d_model.into()]);
         let ids = self.graph.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
         let bias_index = self.graph.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, TARGET]);
-        self.decode(hidden, source.mask, ids, bias_index, None).0
+        self.decode(hidden, source.mask, ids, bias_index)
     }
 
     /// The loss of each example, and what the encoder reads.
@@ -271,7 +228,8 @@ impl<'a> Forward<'a> {
             }
             Answers::Vocabulary => {
                 let decoded = self.decode_source(source);
-                (self.vocabulary_logits(decoded), self.config.vocab_size.into())
+                let (logits, size) = (self.vocabulary_logits(decoded), self.config.vocab_size.into());
+                (self.graph.reshape(logits, &[BATCH, TARGET, size]), size)
             }
         };
         let g = &mut self.graph;
@@ -297,13 +255,13 @@ impl<'a> Forward<'a> {
         self.graph.reshape(logits, &[BATCH, TARGET, Dim::Named("candidates")])
     }
 
-    fn vocabulary_logits(&mut self, decoded: Value) -> Value {
+    /// `[rows, vocab_size]` f32.
+    pub(super) fn vocabulary_logits(&mut self, decoded: Value) -> Value {
         let (v, d) = (self.config.vocab_size, self.config.d_model);
         let rows = self.rows(decoded);
         let logits = self.project(rows, self.checkpoint.head(), v, d);
         let logits = self.floats(logits);
-        let logits = self.graph.cast(logits, DType::F32);
-        self.graph.reshape(logits, &[BATCH, TARGET, v.into()])
+        self.graph.cast(logits, DType::F32)
     }
 
     fn head(&mut self) -> Value {
@@ -314,7 +272,7 @@ impl<'a> Forward<'a> {
     // --- layers ---
 
     /// x + wo(f(norm(x))).
-    fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
+    pub(super) fn feed_forward(&mut self, stream: &mut Stream, at: &str) {
         let (d, f) = (self.config.d_model, self.config.d_ff);
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [wi, gate, wide, wo] =
@@ -329,9 +287,7 @@ impl<'a> Forward<'a> {
         self.add_product(stream, inner, &wo, d, f);
     }
 
-    /// x + wo(softmax(q k + bias) v) over the `positions` of x, after those of the cache if there is one. The bias is
-    /// of positions, and of keys that are hidden. Keys and values come back for the next step, unless one operator did it
-    /// all.
+    /// x + wo(softmax(q k + bias) v) over the `positions` of x. The bias is of positions, and of keys that are hidden.
     /// T5 does not scale the scores by d_kv^-0.5.
     fn self_attention(
         &mut self,
@@ -339,12 +295,10 @@ impl<'a> Forward<'a> {
         positions: Dim,
         bias: (Value, Option<Value>),
         at: &str,
-        past: Option<[Value; 2]>,
-    ) -> Option<[Value; 2]> {
+    ) {
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
         if let Rows::Floats(h) = h
-            && past.is_none()
             && self.graph.kernels() == Kernels::FusedAttention
         {
             let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
@@ -354,19 +308,14 @@ impl<'a> Forward<'a> {
             let qkv = g.gemm(h, weight, true, None);
             let mixed = g.attention(qkv, BATCH, bias.0, bias.1);
             self.add_product(stream, Rows::Floats(mixed), &o, d, inner);
-            return None;
+            return;
         }
         let [q, k, v] = [q, k, v].map(|weight| self.heads(h, positions, &weight));
         let g = &mut self.graph;
-        let (k, v) = match past {
-            Some([past_k, past_v]) => (g.concat(&[past_k, k], 2), g.concat(&[past_v, v], 2)),
-            None => (k, v),
-        };
         let scores = g.matmul(q, false, k, true);
         let p = g.biased_softmax(scores, bias.0, bias.1);
         let mixed = g.matmul(p, false, v, false);
         self.merge(stream, mixed, &o);
-        Some([k, v])
     }
 
     /// Attention from the decoder to the encoder's output, *absorbed*: with q W_k against the raw encoder
@@ -409,7 +358,7 @@ impl<'a> Forward<'a> {
     // --- biases ---
 
     /// `[batch, length]`: 0 for a token, a large negative number for padding.
-    fn hidden_keys(&mut self, mask: Value) -> Value {
+    pub(super) fn hidden_keys(&mut self, mask: Value) -> Value {
         let g = &mut self.graph;
         let (one, far) = (g.scalar(1.0), g.scalar(-HIDDEN_SCORE));
         let shifted = g.sub(mask, one);

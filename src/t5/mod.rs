@@ -1,8 +1,8 @@
 //! The frozen model: a Hugging Face T5 folder, read in place, and its computation as graphs.
 //!
 //! [`Config`] is what `config.json` says, [`Checkpoint`] where each weight lies in the mapped files, and
-//! [`graphs`] the forward pass, written once for scoring, generation and tuning ([`picking`] and [`joining`] serve
-//! generation). Nothing here runs a graph.
+//! [`graphs`] the forward pass, written once for scoring and tuning; [`step`] is a step of generation, which [`picking`] and
+//! [`joining`] serve too. Nothing here runs a graph.
 
 mod buckets;
 mod checkpoint;
@@ -12,6 +12,7 @@ mod int8;
 pub mod joining;
 pub mod picking;
 mod rows;
+pub mod step;
 
 pub use buckets::{Buckets, Direction};
 pub use checkpoint::{Checkpoint, CheckpointError};

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use xprompt::engine::{Generator, Scorer, Source};
 use xprompt::runtime::{Device, Input, Model, Precision};
-use xprompt::t5::{Checkpoint, Int8Weights, Kept, graphs};
+use xprompt::t5::{Checkpoint, Int8Weights, Kept, graphs, step};
 use xprompt::task::LabelTrie;
 
 use crate::support::{Tensors, fixtures, model, relative};
@@ -112,20 +112,17 @@ fn int8_graphs_agree_with_the_same_arithmetic_in_pytorch_and_come_close_to_float
         }
 
         let c = model.config();
-        let starts = vec![0; batch.rows];
-        let first = chain(&model, batch.rows, 1);
-        let names: Vec<String> = (0..c.num_decoder_layers)
-            .flat_map(|layer| ["key", "value"].map(|kind| graphs::cache_name("past", layer, kind)))
-            .collect();
-        let mut inputs = vec![
+        let cache = model.state(&step::cache_shape(c, batch.rows)).unwrap();
+        let (starts, blocks) = (vec![0; batch.rows], (0..batch.rows as i64).collect::<Vec<_>>());
+        let inputs = [
             (graphs::ENCODER_HIDDEN, Input::Kept(&hidden)),
             (graphs::MASK, Input::f32([batch.rows, batch.length], &batch.mask)),
             (graphs::DECODER_IDS, Input::i64([batch.rows, 1], &starts)),
-            (graphs::BIAS_INDEX, Input::i64([batch.rows, 1, 1], &first)),
+            (step::CACHE, Input::State(&cache)),
+            (step::CACHE_TABLE, Input::i64([batch.rows, 1], &blocks)),
+            (step::AGES, Input::i64([batch.rows], &starts)),
         ];
-        let past = || Input::f32([batch.rows, c.num_heads, 0, c.d_kv], &[]);
-        inputs.extend(names.iter().map(|name| (name.as_str(), past())));
-        let mut session = model.session(&graphs::decoder_step(checkpoint, arithmetic), &[]).unwrap();
+        let mut session = model.session(&step::decoder_step(checkpoint, arithmetic), &[]).unwrap();
         let logits = session.run(&inputs).unwrap().take(graphs::LOGITS).unwrap();
         compare("next", logits.f32s().unwrap(), &reference.f32s(&format!("{name}.next")), None);
     }

@@ -22,6 +22,9 @@ fn decodings() -> Vec<Decoding> {
         beams(2, 4),
         Decoding::greedy(16),
         sample(3, 16),
+        // over more than one block of the cache
+        beams(3, 36),
+        Decoding::greedy(40),
     ]
 }
 

@@ -5,6 +5,8 @@
 mod answers_reference;
 /// The prompts of this repository on the model of this repository.
 mod bundled_prompts;
+/// Steps of generation over the cache, against a pass over all positions.
+mod cached_steps;
 /// Beam search against Hugging Face transformers; sampling by seed.
 mod decoding_reference;
 /// Several devices behind one queue, simulated.

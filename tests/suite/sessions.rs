@@ -6,34 +6,24 @@ use xprompt::task::LabelTrie;
 
 use crate::support::nano;
 
-/// As a decoder step has it: `present` is what was kept so far with a position more.
-fn growing(floats: DType) -> Graph {
-    let mut g = Graph::new(Arithmetic::STANDARD);
-    let past = g.input("past", floats, &["batch".into(), Dim::Named("past"), 2.into()]);
-    let x = g.input("x", DType::F32, &["batch".into(), Dim::Named("target"), 2.into()]);
-    let x = g.cast(x, floats);
-    let present = g.concat(&[past, x], 1);
-    let seen = g.cast(present, DType::F32);
-    g.output("present", present);
-    g.output("seen", seen);
-    g
-}
-
 #[test]
-fn a_cache_begins_empty_in_whatever_format_the_graph_keeps_it() {
+fn what_a_run_keeps_goes_into_the_next_one_in_whatever_format_it_is() {
     for floats in [DType::F32, DType::Bf16, DType::F16] {
-        let mut session = nano().session(&growing(floats), &[]).unwrap();
-        let empty = Input::Empty(vec![1, 0, 2]);
-        let x = [1.0, -2.0];
-        let run = session.run(&[("past", empty.clone()), ("x", Input::f32([1, 1, 2], &x))]);
-        assert_eq!(run.unwrap().take("seen").unwrap().f32s().unwrap(), x, "{floats:?}");
-        let inputs = [("past", empty), ("x", Input::f32([1, 1, 2], &x))];
-        let mut first = session.run_keeping(&inputs, |name| name == "present").unwrap();
-        assert_eq!(first.take("seen").unwrap().f32s().unwrap(), x, "{floats:?}");
-        let present = first.take("present").unwrap();
-        let inputs = [("past", Input::Kept(&present)), ("x", Input::f32([1, 1, 2], &[0.5, 4.0]))];
-        let mut second = session.run_keeping(&inputs, |name| name == "present").unwrap();
-        assert_eq!(second.take("seen").unwrap().f32s().unwrap(), [1.0, -2.0, 0.5, 4.0], "{floats:?}");
+        let shape: [Dim; 2] = ["batch".into(), 2.into()];
+        let (mut first, mut second) = (Graph::new(Arithmetic::STANDARD), Graph::new(Arithmetic::STANDARD));
+        let x = first.input("x", DType::F32, &shape);
+        let kept = first.cast(x, floats);
+        first.output("kept", kept);
+        let kept = second.input("kept", floats, &shape);
+        let seen = second.cast(kept, DType::F32);
+        second.output("seen", seen);
+        let [mut first, mut second] = [first, second].map(|graph| nano().session(&graph, &[]).unwrap());
+        let x = [("x", Input::f32([1, 2], &[1.0, -2.0]))];
+        let kept = first.run_keeping(&x, |_| true).unwrap().take("kept").unwrap();
+        for _ in 0..2 {
+            let mut seen = second.run(&[("kept", Input::Kept(&kept))]).unwrap();
+            assert_eq!(seen.take("seen").unwrap().f32s().unwrap(), [1.0, -2.0], "{floats:?}");
+        }
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn chain(model: &Model, rows: usize, target: usize) -> Vec<i64> {
 }
 
 /// Every model, with graphs of standard and of fused operators; on a GPU also in bf16.
-fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
+pub(crate) fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
     for name in VARIANTS {
         let expected = Tensors::read(&fixtures().join(format!("expected/{name}.safetensors")));
         let model = model(&fixtures().join("models").join(name));
@@ -117,7 +117,7 @@ fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
     }
 }
 
-fn assert_close(what: &str, floats: DType, got: &[f32], want: &[f32]) {
+pub(crate) fn assert_close(what: &str, floats: DType, got: &[f32], want: &[f32]) {
     let apart = relative(got, want);
     eprintln!("{what}: {apart:.1e}");
     let tolerance = if floats == DType::Bf16 { BF16_TOLERANCE } else { TOLERANCE };

@@ -12,11 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use cudarc::driver::DriverError;
 use cudarc::driver::{result, sys};
 
-/// The kernels, compiled for Ampere and newer.
-const PTX: &CStr = match CStr::from_bytes_with_nul(concat!(include_str!("kernels.ptx"), "\0").as_bytes()) {
-    Ok(ptx) => ptx,
-    Err(_) => panic!("the PTX is text"),
-};
+/// The kernels, compiled for Ampere and newer, with the zero byte that the driver wants behind them.
+const PTX: &str = concat!(include_str!("kernels.ptx"), "\0");
 
 /// Threads of a block whose threads work on elements, or whose warps each on a row.
 const BLOCK: u32 = 256;
@@ -24,6 +21,8 @@ const BLOCK: u32 = 256;
 const WARP: u32 = 32;
 /// Threads of a block that works on a row, or on a tile.
 const WHOLE_BLOCK: u32 = 128;
+/// Threads of a block that works on a row of a vocabulary.
+const WIDE_BLOCK: u32 = 1024;
 /// Rows of a tile.
 pub(super) const TILE: i64 = 64;
 
@@ -36,6 +35,8 @@ pub(super) enum Shape {
     Rows(i64),
     /// A block for each row, or for each tile.
     Blocks(i64),
+    /// A wide block for each row.
+    WideBlocks(i64),
 }
 
 /// The arguments of a kernel, in order.
@@ -108,6 +109,7 @@ pub(super) fn launch(
         Shape::Elements(elements) => (elements.div_euclid(i64::from(BLOCK)).saturating_add(1), BLOCK),
         Shape::Rows(rows) => (rows.div_euclid(i64::from(BLOCK / WARP)).saturating_add(1), BLOCK),
         Shape::Blocks(blocks) => (blocks, WHOLE_BLOCK),
+        Shape::WideBlocks(blocks) => (blocks, WIDE_BLOCK),
     };
     if blocks == 0 {
         return Ok(());

@@ -1,12 +1,14 @@
 //! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU. Those of [`Int8`]
 //! are for a CPU.
 //!
-//! `kernels.cu` and `attention.cu` are compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the
+//! `kernels.cu`, `attention.cu` and `cached.cu` are compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the
 //! driver compiles it for its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
 
+mod cached;
 mod cpu;
 mod int8;
 mod launch;
+mod most_likely;
 mod operator;
 mod rows;
 
@@ -17,6 +19,7 @@ use super::Device;
 use crate::graph::{FUSED_DOMAIN, Fused, Int8};
 use cpu::CpuOperator;
 use int8::Int8Operator;
+use most_likely::MostLikely;
 use operator::CudaOperator;
 
 /// The operators with their kernels for a device.
@@ -30,6 +33,13 @@ pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
                 .add(CudaOperator::new(fused, TensorElementType::Bfloat16))?,
         };
     }
+    domain = match device {
+        Device::Cpu => domain.add(cached::OnCpu)?,
+        Device::Cuda(_) => domain
+            .add(cached::OnCuda(TensorElementType::Float32))?
+            .add(cached::OnCuda(TensorElementType::Bfloat16))?,
+    };
+    domain = domain.add(MostLikely(device))?;
     if device == Device::Cpu {
         for int8 in Int8::ALL {
             domain = domain.add(Int8Operator(int8))?;
@@ -44,7 +54,9 @@ mod tests {
 
     #[test]
     fn the_ptx_was_made_from_the_sources_beside_it() {
-        let sources = [&include_bytes!("kernels.cu")[..], include_bytes!("attention.cu")].concat();
+        let sources =
+            [&include_bytes!("kernels.cu")[..], include_bytes!("attention.cu"), include_bytes!("cached.cu")];
+        let sources = sources.concat();
         let hash = Sha256::digest(sources);
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let first = include_str!("kernels.ptx").lines().next().unwrap_or_default();

@@ -26,9 +26,9 @@ pub(super) struct CudaKernel {
 }
 
 /// A tensor on the GPU.
-struct OnGpu {
-    data: *mut c_void,
-    shape: Vec<i64>,
+pub(super) struct OnGpu {
+    pub(super) data: *mut c_void,
+    pub(super) shape: Vec<i64>,
 }
 
 // === impl CudaOperator ===
@@ -121,7 +121,7 @@ impl OnGpu {
         Ok(Some(Self { data: tensor.data_ptr().cast_mut().cast(), shape: tensor.shape().to_vec() }))
     }
 
-    fn needed(context: &ComputeContext, index: usize) -> ort::Result<Self> {
+    pub(super) fn needed(context: &ComputeContext, index: usize) -> ort::Result<Self> {
         Self::input(context, index)?.ok_or_else(|| ort::Error::new(format!("input {index} is missing")))
     }
 
@@ -130,18 +130,18 @@ impl OnGpu {
         Ok(Self::input(context, index)?.map_or(std::ptr::null_mut(), |input| input.data))
     }
 
-    fn output(context: &ComputeContext, index: usize, shape: &[i64]) -> ort::Result<*mut c_void> {
+    pub(super) fn output(context: &ComputeContext, index: usize, shape: &[i64]) -> ort::Result<*mut c_void> {
         let value = context.output(index, shape.to_vec())?;
         let value = value.ok_or_else(|| ort::Error::new(format!("output {index} is missing")))?;
         Ok(value.downcast::<DynTensorValueType>()?.data_ptr().cast_mut().cast())
     }
 
-    fn elements(&self) -> i64 {
+    pub(super) fn elements(&self) -> i64 {
         self.shape.iter().product()
     }
 
     /// Size of the last axis.
-    fn width(&self) -> i64 {
+    pub(super) fn width(&self) -> i64 {
         self.shape.last().copied().unwrap_or(1)
     }
 }

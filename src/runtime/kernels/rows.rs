@@ -110,6 +110,45 @@ vectorized! {
         integers_of(positive, integers) * scale
     }
 
+    /// The product of x with each row of as many elements.
+    fn dot_each(x: &[f32], rows: &[f32], products: &mut [f32]) {
+        for (product, row) in products.iter_mut().zip(rows.chunks(x.len())) {
+            let mut lanes = [0.0; LANES];
+            let ((x_blocks, x_rest), (blocks, rest)) = (x.as_chunks::<LANES>(), row.as_chunks::<LANES>());
+            for (x, y) in x_blocks.iter().zip(blocks) {
+                for lane in 0..LANES {
+                    lanes[lane] += x[lane] * y[lane];
+                }
+            }
+            for (lane, (x, y)) in lanes.iter_mut().zip(x_rest.iter().zip(rest)) {
+                *lane += x * y;
+            }
+            *product = lanes.iter().sum();
+        }
+    }
+
+    /// Adds each row, as wide as the sum, times its factor.
+    fn add_each(factors: &[f32], rows: &[f32], sum: &mut [f32]) {
+        for (factor, row) in factors.iter().zip(rows.chunks(sum.len())) {
+            for (sum, x) in sum.iter_mut().zip(row) {
+                *sum += factor * x;
+            }
+        }
+    }
+
+    /// The index of the largest number, the first of equal ones.
+    fn largest(x: &[f32]) -> usize {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
+            }
+        }
+        let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+        x.iter().position(|&x| x == highest).unwrap_or(0)
+    }
+
     /// Softmax of scores + position + hidden, where `hidden` may be empty.
     fn softmax(scores: &[f32], position: &[f32], hidden: &[f32], p: &mut [f32]) {
         for ((p, score), position) in p.iter_mut().zip(scores).zip(position) {
@@ -221,6 +260,40 @@ mod tests {
         let mut integers = [0; 3];
         assert_eq!(quantize(&[0.0; 3], &mut integers), 1.0);
         assert_eq!(integers, [128; 3]);
+    }
+
+    #[test]
+    fn products_and_sums_of_rows_are_those_of_their_elements() {
+        for width in [1, 8, 16, 19, 64] {
+            let (x, rows) = (numbers(width), numbers(3 * width + 5));
+            let rows = &rows[5..];
+            let mut products = [0.0; 3];
+            dot_each(&x, rows, &mut products);
+            let mut sum = vec![1.0; width];
+            add_each(&[0.5, -2.0, 3.0], rows, &mut sum);
+            for (row, product) in products.iter().enumerate() {
+                let exact: f64 = (0..width).map(|i| f64::from(x[i]) * f64::from(rows[row * width + i])).sum();
+                assert!((f64::from(*product) - exact).abs() < 1e-3, "row {row} of {width}");
+            }
+            for (i, sum) in sum.iter().enumerate() {
+                let exact = 1.0 + 0.5 * rows[i] - 2.0 * rows[width + i] + 3.0 * rows[2 * width + i];
+                assert!((sum - exact).abs() < 1e-4, "column {i} of {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_number_is_the_first_of_equal_ones() {
+        for count in [1, 15, 16, 40, 300] {
+            let mut x = numbers(count);
+            let want = (0..count).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+            assert_eq!(largest(&x), want);
+            x[count - 1] = 1e3;
+            assert_eq!(largest(&x), count - 1);
+            x[count / 2] = 1e3;
+            assert_eq!(largest(&x), count / 2);
+        }
+        assert_eq!(largest(&[f32::NAN; 3]), 0);
     }
 
     #[test]

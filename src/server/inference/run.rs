@@ -178,17 +178,13 @@ impl Run {
         Ok(())
     }
 
-    /// Refuses a call that the queue has no room for before a part of it is computed in vain.
+    /// Refuses a call that the queue does not take whole before a part of it is computed in vain.
     pub(super) fn admit(&self, inputs: usize) -> Result<(), Problem> {
-        let engine = &self.service.engine;
-        let (waiting, limit) = (engine.waiting(), engine.options().max_queue);
-        if waiting + inputs <= limit {
-            return Ok(());
-        }
-        self.service.metrics.dropped("overloaded");
-        let detail =
-            format!("{waiting} inputs are waiting, the queue takes {limit}, and the call has {inputs}");
-        Err(Problem::new(Code::Overloaded, detail))
+        let texts = matches!(self.ask, Ask::Text(_));
+        self.service.engine.admits(texts, inputs, self.deadline).map_err(|error| {
+            self.service.metrics.dropped("overloaded");
+            Problem::new(Code::Overloaded, format!("{error}; the call has {inputs} inputs"))
+        })
     }
 
     /// Queues an input; `sample` tells apart texts that are drawn for the same one.
@@ -211,7 +207,7 @@ impl Run {
             }
         };
         let waiting = submitted.inspect_err(|error| {
-            if matches!(error, EngineError::Overloaded(_)) {
+            if matches!(error, EngineError::Overloaded { .. }) {
                 self.service.metrics.dropped("overloaded");
             }
         })?;

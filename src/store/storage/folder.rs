@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Condition, Listed, Object, Storage, StorageError, Tag};
-use crate::prompt::replace_atomically;
+use crate::prompt::{UNFINISHED, replace_atomically};
 
 /// A file written so short a time ago may be written again without another tag.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// A file under a temporary name is being written no longer than this.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Held while a condition is checked and the file renamed or removed, so that two servers on a folder do not overwrite each
 /// other's change. A file that is copied in by hand asks for no lock.
@@ -93,6 +96,9 @@ impl Storage for FolderStorage {
             let entry = entry.map_err(|error| unavailable(&path, &error))?;
             let file = entry.file_name();
             let name = file.to_string_lossy();
+            if name.starts_with(UNFINISHED) {
+                remove_if_abandoned(&entry, now);
+            }
             if name.starts_with('.') || !name.ends_with(suffix) {
                 continue;
             }
@@ -171,6 +177,15 @@ fn is_file(entry: &DirEntry) -> bool {
     entry.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
+/// Clears away what a writer left that was killed. That it cannot be removed is nobody's problem.
+fn remove_if_abandoned(entry: &DirEntry, now: SystemTime) {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+    if age.is_some_and(|age| age >= ABANDONED) {
+        drop(std::fs::remove_file(entry.path()));
+    }
+}
+
 fn unavailable(path: &Path, error: &io::Error) -> StorageError {
     StorageError::Unavailable { what: path.display().to_string(), reason: error.to_string() }
 }
@@ -211,6 +226,21 @@ mod tests {
         assert!(listed[0].tag.is_ok() && listed[1].tag.is_err());
         assert_eq!(storage.list("nowhere", ".json"), Ok(Vec::new()));
         assert!(FolderStorage::new(folder.path().join("nowhere")).list("", ".json").unwrap_err().is_outage());
+    }
+
+    #[test]
+    fn a_listing_clears_away_what_a_killed_writer_left_an_hour_ago() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str, age: u64| {
+            let path = folder.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            path
+        };
+        let (left, fresh) = (at(".writing-old", 3700), at(".writing-new", 60));
+        let others = at(".hidden", 3700);
+        FolderStorage::new(folder.path()).list("", ".safetensors").unwrap();
+        assert!(!left.exists() && fresh.exists() && others.exists());
     }
 
     #[cfg(unix)]

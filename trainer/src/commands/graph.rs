@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use xprompt::graph::Arithmetic;
 use xprompt::prompt::write_atomically;
-use xprompt::t5::{Checkpoint, graphs};
+use xprompt::t5::{Checkpoint, graphs, step};
 
 use super::options::ModelFolder;
 
@@ -55,7 +55,7 @@ impl Graph {
         let graph = match self.kind {
             Kind::Scoring => graphs::scoring(&checkpoint, Arithmetic::STANDARD),
             Kind::Encoder => graphs::encoder(&checkpoint, Arithmetic::STANDARD),
-            Kind::DecoderStep => graphs::decoder_step(&checkpoint, Arithmetic::STANDARD),
+            Kind::DecoderStep => step::decoder_step(&checkpoint, Arithmetic::STANDARD),
             Kind::TuningLabels => {
                 graphs::tuning(&checkpoint, graphs::Answers::Candidates, Arithmetic::STANDARD)
             }

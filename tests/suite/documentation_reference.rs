@@ -77,7 +77,10 @@ fn schema(name: &str, schema: &Value, page: &mut String) {
 
 fn content(holder: &Value) -> String {
     let Some(content) = holder["content"].as_object() else { return String::new() };
-    let each = content.iter().map(|(media, body)| format!("`{media}` {}", kind(&body["schema"])));
+    let each = content.iter().map(|(media, body)| match media.ends_with("json") {
+        true => format!("`{media}` {}", kind(&body["schema"])),
+        false => format!("`{media}`"),
+    });
     each.collect::<Vec<_>>().join(", ")
 }
 

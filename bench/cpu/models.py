@@ -13,7 +13,7 @@ PROMPT = 20  # rows in front of each text
 GENERATE = 16
 
 # T5 v1.1 shapes: d_model, d_ff, heads, layers of each stack
-SHAPES = {"tiny": (64, 128, 2, 2), "base": (768, 2048, 12, 12)}
+SHAPES = {"tiny": (64, 128, 2, 2), "base": (768, 2048, 12, 12), "large": (1024, 2816, 16, 24)}
 VOCABULARY, D_KV = 32128, 64
 
 # Lengths of texts in tokens: smallest, most frequent, largest. `mixed` is a third of each.

@@ -13,6 +13,7 @@ mod fused;
 mod gradient;
 mod int8;
 mod op;
+mod packed;
 mod proto;
 mod shape;
 
@@ -20,7 +21,8 @@ pub use builder::{Graph, Value, Weight};
 pub use cached::{CACHE_BLOCK, Cached};
 pub use emit::{External, WeightSource};
 pub use fused::{Arithmetic, FUSED_DOMAIN, Fused, Kernels};
-pub use int8::{Int8, Int8Rows, Unscaled, int8_name, int8_scale_name};
+pub use int8::{INT8_COLUMNS, INT8_DEPTH, Int8, Int8Rows, int8_name, int8_scale_name, int8_shape};
 pub use op::DType;
 pub(crate) use op::{CACHED_ATTENTION, MOST_LIKELY};
+pub use packed::{MOST_WEIGHTS, Packed};
 pub use shape::Dim;

@@ -1,8 +1,9 @@
 # The two commands that matter: `make demo` and `make test`.
 PYTHON ?= python3
 
-.PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz bench-cpu \
-	bench-cpu-http bench-cpu-overhead bench-cpu-growth bench-cpu-start int8 peft
+.PHONY: help setup s3 demo test lint fixtures baseline page clients kubernetes release packaging reference guide book \
+	load search alerts reliability soak fuzz bench-cpu bench-cpu-http bench-cpu-overhead bench-cpu-growth bench-cpu-start \
+	int8 peft
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,7 +46,7 @@ baseline: ## TF-IDF with logistic regression on the demo's data
 	.cache/baseline/bin/python scripts/baseline.py .cache/data/bbc
 
 page: setup .cache/page/installed ## Uses the web page in headless Chromium, which it installs (Debian's packages)
-	scripts/browser.sh
+	scripts/debian.sh chromium=chromium chromedriver=chromium-driver
 	cargo build --locked --bin xprompt-server
 	.cache/page/bin/python tests/page/page.py
 
@@ -53,6 +54,44 @@ page: setup .cache/page/installed ## Uses the web page in headless Chromium, whi
 	$(PYTHON) -m venv --clear .cache/page
 	.cache/page/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+clients: setup ## Runs the curl, Go and JavaScript programs of docs/clients.md (installs Debian's packages)
+	scripts/debian.sh curl=curl go=golang-go node=nodejs
+	cargo test --locked --package xprompt-server --test suite -- --ignored docs_clients
+
+kubernetes: .cache/kubernetes/installed ## Checks the manifests in docker/kubernetes against the schemas of Kubernetes and KServe
+	.cache/kubernetes/bin/python tests/kubernetes/manifests.py
+
+.cache/kubernetes/installed: tests/kubernetes/requirements.txt tests/kubernetes/schemas.txt
+	$(PYTHON) -m venv --clear .cache/kubernetes
+	.cache/kubernetes/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	.cache/kubernetes/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/kubernetes/schemas.txt
+	touch $@
+
+release: setup ## Makes a release archive in target/release-archive, and tries it
+	$(PYTHON) scripts/release.py
+
+packaging: setup ## Tries `cargo install`, completions, manual pages and the release archive with programs of the dev profile
+	cargo install --locked --debug --quiet --no-track --path . --root target/installed
+	cargo install --locked --debug --quiet --no-track --path trainer --root target/installed
+	target/installed/bin/xprompt-server --version
+	target/installed/bin/xprompt-trainer --version
+	$(PYTHON) scripts/release.py --profile dev
+
+reference: setup ## Writes the pages of docs/reference that are made from the programs anew
+	XPROMPT_REWRITE_REFERENCE=1 cargo test --locked --workspace --bins --test suite reference_of
+
+guide: setup ## Runs every command of the guide, with programs of the dev profile
+	scripts/debian.sh curl=curl
+	cargo build --locked --workspace --bins
+	$(PYTHON) tests/guide/commands.py
+
+MDBOOK = .cache/mdbook-0.5.4
+book: $(MDBOOK)/bin/mdbook ## Builds the documentation as a site in target/book/html, and checks its links
+	$(PYTHON) scripts/book.py $<
+
+$(MDBOOK)/bin/mdbook:
+	cargo install --quiet --locked --root $(MDBOOK) --target-dir target/mdbook --no-default-features --features search mdbook@0.5.4
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data

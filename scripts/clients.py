@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Make .cache/clients, a virtual environment with the public clients that tests talk to the server with, and print
-its Python. What is in place already is left alone and needs no network.
+"""Make a virtual environment below .cache with the public clients that tests talk to the server with, and print its
+Python. What is in place already is left alone and needs no network. The folder is named by what is in it, so that tests
+of another version of the project, which may be running, keep theirs.
 
     python3 scripts/clients.py
 """
@@ -21,14 +22,13 @@ REQUIREMENTS = ROOT / "tests/clients/requirements.txt"
 
 def main() -> int:
     cache = ROOT / ".cache"
-    folder = cache / "clients"
+    folder = cache / f"clients-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]}"
     cache.mkdir(exist_ok=True)
     python = folder / "bin/python"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    stamp = folder / "requirements.sha256"
+    stamp = folder / "installed"
     with (cache / ".clients.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted):
+        if not stamp.is_file():
             shutil.rmtree(folder, ignore_errors=True)
             venv.create(folder, with_pip=True)
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -36,7 +36,7 @@ def main() -> int:
             if installed.returncode != 0:
                 print(f"clients: pip could not install {REQUIREMENTS}: is the package index reachable?", file=sys.stderr)
                 return 1
-            stamp.write_text(wanted, encoding="utf-8")
+            stamp.touch()
     print(python)
     return 0
 

@@ -27,8 +27,9 @@ const NAME: &str = "libonnxruntime.so";
 /// Where `make setup` puts the library, below the project's folder.
 const SETUP: &str = ".cache/onnxruntime";
 
-/// The library to load: `explicit` (a flag), else `ORT_DYLIB_PATH`, else the one beside the binary, else the
-/// one that the set-up put into the project's folder (found from the binary's place or the working directory).
+/// The library to load: `explicit` (a flag), else `ORT_DYLIB_PATH`, else the one beside the binary or in the folder `lib`
+/// beside the binary's (`bin/`, `lib/`), else the one that the set-up put into the project's folder (found from the
+/// binary's place or the working directory).
 ///
 /// # Errors
 /// If none of the places holds a file. A place that was named is the only one that is tried.
@@ -46,8 +47,10 @@ pub fn find_library(explicit: Option<&Path>) -> Result<PathBuf, LibraryNotFound>
 
 fn usual_places() -> Vec<PathBuf> {
     let mut places = Vec::new();
-    if let Ok(binary) = std::env::current_exe() {
+    // a link to the program, in a folder of programs, leads to where it was unpacked
+    if let Ok(binary) = std::env::current_exe().and_then(|path| path.canonicalize()) {
         places.extend(binary.parent().map(|folder| folder.join(NAME)));
+        places.extend(binary.ancestors().nth(2).map(|folder| folder.join("lib").join(NAME)));
         let below_project = |folder: &&Path| folder.join(SETUP).is_dir();
         places.extend(
             binary.ancestors().skip(1).find(below_project).map(|folder| folder.join(SETUP).join(NAME)),

@@ -2,7 +2,7 @@
 """The web page in headless Chromium, as a person uses it: look at a task, predict, upload, roll back; with API keys;
 and where changes have a listener of their own.
 
-`make page` runs it. Needs Debian's chromium and chromium-driver (`scripts/browser.sh` installs them), and
+`make page` runs it, and installs Debian's chromium and chromium-driver where they are missing. Needs
 target/debug/xprompt-server.
 """
 

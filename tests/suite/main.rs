@@ -15,6 +15,12 @@ mod decoding_reference;
 mod devices;
 /// The requests that the documentation shows.
 mod documentation;
+/// The programs that the documentation shows, in every language.
+mod documentation_clients;
+/// Links of the documentation.
+mod documentation_links;
+/// Pages of the documentation that are made from the program.
+mod documentation_reference;
 /// Soft prompts of PEFT and NumPy, against what those programs answer and write.
 mod exchange;
 /// Models fetched from a hub, and what can go wrong there.
@@ -32,6 +38,9 @@ mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
 mod recompute;
+/// Comparing pages with what they have to be.
+#[path = "../reference/page.rs"]
+mod reference_page;
 /// API keys, listeners, and who may do what on them.
 mod server_access;
 /// Folders that PEFT saved, in a server's place of prompts.
@@ -68,9 +77,9 @@ mod server_stream;
 mod server_tls;
 /// Request ids in the log, and traces as a collector gets them.
 mod server_traces;
-/// The store on a folder that hands and programs change too.
 /// Sessions over small graphs.
 mod sessions;
+/// The store on a folder that hands and programs change too.
 mod store_folder;
 /// The store against a simple model of it, by random operations, faults and kills.
 mod store_model;

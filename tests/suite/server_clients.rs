@@ -10,7 +10,7 @@ use crate::server_process::{Process, command};
 use crate::support::root;
 
 /// The Python of the virtual environment with the public clients, made on first use.
-fn python() -> &'static PathBuf {
+pub fn python() -> &'static PathBuf {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let made =

@@ -12,7 +12,8 @@ const ADDED: [&str; 2] = ["job", "instance"];
 /// What a server exports: names as a query has them, and their labels.
 type Exported = BTreeMap<String, BTreeSet<String>>;
 
-async fn exported() -> Exported {
+/// What a server exports that all metrics have series on.
+pub async fn lines_of_every_metric() -> Vec<String> {
     let prompts = [("tweets", tweets()), ("say", free_text())];
     let server = Server::start(&prompts, Setup::default()).await;
     // what has series only when it happens
@@ -30,8 +31,12 @@ async fn exported() -> Exported {
     while !compared().await {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    scrape(&server).await.1
+}
+
+async fn exported() -> Exported {
     let mut exported = Exported::new();
-    for line in scrape(&server).await.1.iter().filter(|line| !line.starts_with('#')) {
+    for line in lines_of_every_metric().await.iter().filter(|line| !line.starts_with('#')) {
         let series = line.rsplit_once(' ').unwrap().0;
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
         let labels =

@@ -127,3 +127,23 @@ fn secrets_are_shown_nowhere() {
     let problems = refused(&mut printing(folder.path(), "otlp_headers = [\"hunter2\"]\n"));
     assert!(!problems.concat().contains("hunter2"), "{problems:?}");
 }
+
+#[test]
+fn shells_and_manual_pages_know_every_setting() {
+    let program = || Command::new(env!("CARGO_BIN_EXE_xprompt-server"));
+    let help = printed(program().arg("--help"));
+    let words = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2);
+    let flags: Vec<&str> = words.map(|word| word.trim_end_matches([',', '.', ':', ';', ')', '`'])).collect();
+    assert!(flags.len() > 40, "{flags:?}");
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(printed(program().arg("manual").arg(folder.path())), "");
+    let page = std::fs::read_to_string(folder.path().join("xprompt-server.1")).unwrap();
+    assert!(folder.path().join("xprompt-server-keygen.1").is_file());
+    let completed = printed(program().args(["completions", "bash"]));
+    for flag in flags {
+        assert!(completed.contains(flag), "bash is not told {flag}");
+        assert!(page.contains(&flag.replace('-', "\\-")), "the manual page has no {flag}");
+    }
+    let problems = refused(program().args(["completions", "tcsh"]));
+    assert!(problems[0].contains("tcsh"), "{problems:?}");
+}

@@ -1,6 +1,12 @@
 //! `xprompt-trainer`: the command line.
 
 mod commands;
+#[cfg(test)]
+#[path = "../../tests/reference/command_line.rs"]
+mod reference;
+#[cfg(test)]
+#[path = "../../tests/reference/page.rs"]
+mod reference_page;
 
 use std::process::ExitCode;
 
@@ -30,4 +36,16 @@ fn described(error: &anyhow::Error) -> String {
         let cause = cause.to_string();
         if said.contains(&cause) { said } else { format!("{said}: {cause}") }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_of_the_command_line_is_in_step() {
+        reference_page::is_in_step("xprompt-trainer.md", &reference::page(Cli::command()));
+    }
 }

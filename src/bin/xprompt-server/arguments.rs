@@ -62,7 +62,7 @@ pub(crate) struct Arguments {
     #[arg(long, env = "XPROMPT_TLS_KEY", value_name = "FILE", help_heading = "Access")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// ONNX Runtime's library; without it ORT_DYLIB_PATH, then beside the program, then where `make setup` put it
+    /// ONNX Runtime's library; without it ORT_DYLIB_PATH, then beside the program or in ../lib, then where `make setup` put it
     #[arg(long, env = "XPROMPT_ONNXRUNTIME", value_name = "FILE", help_heading = "Computing")]
     pub(crate) onnxruntime: Option<PathBuf>,
 

@@ -5,6 +5,13 @@ mod config;
 mod keygen;
 mod listeners;
 mod log;
+mod manual;
+#[cfg(test)]
+#[path = "../../../tests/reference/command_line.rs"]
+mod reference;
+#[cfg(test)]
+#[path = "../../../tests/reference/page.rs"]
+mod reference_page;
 mod values;
 
 use std::path::Path;
@@ -41,6 +48,8 @@ fn main() -> ExitCode {
         }
         Ok(Asked::Serve(arguments)) => run(&arguments),
         Ok(Asked::Keygen(keygen)) => keygen.run(),
+        Ok(Asked::Completions(completions)) => completions.print(config::command()),
+        Ok(Asked::Manual(manual)) => manual.write(config::command()),
         Ok(Asked::Print(settings)) => {
             print!("{settings}");
             Ok(())
@@ -191,5 +200,15 @@ async fn signalled(mut count: watch::Receiver<usize>, n: usize) {
     if count.wait_for(|&count| count >= n).await.is_err() {
         // nobody counts any more, so no signal will come
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_of_the_command_line_is_in_step() {
+        reference_page::is_in_step("xprompt-server.md", &reference::page(config::command()));
     }
 }

@@ -8,6 +8,7 @@ mod fetch;
 mod graph;
 mod import;
 mod inspect;
+mod manual;
 mod options;
 mod prune;
 mod report;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Export(export::Export),
     Graph(graph::Graph),
     Fetch(fetch::Fetch),
+    Completions(manual::Completions),
+    Manual(manual::Manual),
 }
 
 // === impl Command ===
@@ -61,6 +64,8 @@ impl Command {
             Self::Export(args) => args.run(),
             Self::Graph(args) => args.run(),
             Self::Fetch(args) => args.run(),
+            Self::Completions(args) => args.run(),
+            Self::Manual(args) => args.run(),
         }?;
         Ok(ExitCode::SUCCESS)
     }

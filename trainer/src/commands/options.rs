@@ -26,7 +26,7 @@ pub(super) struct ModelFolder {
 pub(super) struct ModelOptions {
     #[command(flatten)]
     folder: ModelFolder,
-    /// ONNX Runtime library; by default ORT_DYLIB_PATH, beside this program, or where `make setup` put it.
+    /// ONNX Runtime library; by default ORT_DYLIB_PATH, beside this program, in ../lib, or where `make setup` put it.
     #[arg(long, env = "XPROMPT_ONNXRUNTIME", value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
     /// Threads that compute; by default all cores.

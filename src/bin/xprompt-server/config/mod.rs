@@ -16,6 +16,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatc
 use self::file::Setting;
 use crate::arguments::Arguments;
 use crate::keygen::Keygen;
+use crate::manual::{Completions, Manual};
 
 /// What the process is asked to do.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub(crate) enum Asked {
     Print(String),
     /// Make a key.
     Keygen(Keygen),
+    /// Print a shell's completions.
+    Completions(Completions),
+    /// Write manual pages.
+    Manual(Manual),
 }
 
 /// A command line that is read again and again, each time without what could not be read.
@@ -39,22 +44,35 @@ struct Reader {
     unreadable: Vec<String>,
 }
 
+/// All that the process can be given.
+pub(crate) fn command() -> Command {
+    Arguments::command()
+        .subcommand(Keygen::command())
+        .subcommand(Completions::command())
+        .subcommand(Manual::command())
+        .disable_help_subcommand(true)
+}
+
 /// Reads what was given to the process.
 ///
 /// # Errors
 /// All problems there are.
 pub(crate) fn read(given: impl IntoIterator<Item = OsString>) -> Result<Asked, Vec<String>> {
-    let command = Arguments::command().subcommand(Keygen::command()).disable_help_subcommand(true);
     let mut reader = Reader {
-        command,
+        command: command(),
         given: given.into_iter().collect(),
         filed: BTreeMap::new(),
         problems: Vec::new(),
         unreadable: Vec::new(),
     };
     let Some(mut matches) = reader.matches() else { return Err(reader.problems) };
-    if let Some((_, asked)) = matches.subcommand() {
-        return Keygen::from_arg_matches(asked).map(Asked::Keygen).map_err(|error| vec![first_line(&error)]);
+    if let Some((name, asked)) = matches.subcommand() {
+        let asked = match name {
+            "completions" => Completions::from_arg_matches(asked).map(Asked::Completions),
+            "manual" => Manual::from_arg_matches(asked).map(Asked::Manual),
+            _ => Keygen::from_arg_matches(asked).map(Asked::Keygen),
+        };
+        return asked.map_err(|error| vec![first_line(&error)]);
     }
     if let Some(path) = matches.get_one::<std::path::PathBuf>("config") {
         let settings = file::read(path, &reader.command, &mut reader.problems);

@@ -67,7 +67,7 @@ def start(args, server: Path, model: Path, prompts: Path, precision: str, kind: 
     if kind == "first":
         shutil.rmtree(integers, ignore_errors=True)
     if kind != "warm":
-        for file in [server, *model.glob("*.*"), *integers.glob("*")]:
+        for file in (file for file in [server, *model.iterdir(), *integers.glob("*")] if file.is_file()):
             forget(file)
     command, _ = servers.start_command(args, f"xprompt-{precision}", server, model, prompts, prompts)
     log = args.cache / "start.log"

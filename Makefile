@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .PHONY: help setup s3 demo test lint fixtures baseline page load search alerts reliability soak fuzz bench-cpu \
-	bench-cpu-http int8
+	bench-cpu-http bench-cpu-overhead bench-cpu-growth bench-cpu-start int8
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -80,6 +80,16 @@ bench-cpu: setup .cache/bench-cpu/installed ## Measures engines on this CPU: our
 
 bench-cpu-http: setup .cache/bench-cpu/installed ## Measures the server beside FastAPI with PEFT on this CPU (ARGS="--seconds 5")
 	.cache/bench-cpu/venv/bin/python bench/cpu/servers.py $(ARGS)
+
+bench-cpu-overhead: setup .cache/bench-cpu/installed ## Measures what the server costs beside the model, stage by stage
+	.cache/bench-cpu/venv/bin/python bench/cpu/overhead.py $(ARGS)
+
+bench-cpu-growth: setup .cache/bench-cpu/installed ## Measures how the cost grows with tasks, prompt, batch, text and threads
+	.cache/bench-cpu/venv/bin/python bench/cpu/growth.py $(ARGS)
+	$(PYTHON) bench/cpu/plot.py .cache/bench-cpu/results.jsonl
+
+bench-cpu-start: setup .cache/bench-cpu/installed ## Measures starts, with the model in the page cache and without, and memory
+	.cache/bench-cpu/venv/bin/python bench/cpu/start.py $(ARGS)
 
 .cache/bench-cpu/installed: bench/cpu/requirements.txt
 	$(PYTHON) -m venv --clear .cache/bench-cpu/venv

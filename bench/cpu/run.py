@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
         ("--engines", args.engines, [*OURS, *PEERS]),
         ("--only", args.only, WORKS),
         ("--texts", args.texts, TEXTS),
-        ("--models", args.models, [*models.t5_shapes.SHAPES, "t5-nano"]),
+        ("--models", args.models, [*models.SHAPES, "t5-nano"]),
     ):
         if unknown := [name for name in given if name not in known]:
             parser.error(f"{flag}: unknown {', '.join(unknown)}; choose from {', '.join(known)}")
@@ -197,14 +197,19 @@ def report(args: argparse.Namespace, about: dict, last: dict, seconds: list[floa
             "loaded_mib": engine.ready["peak_mib"],
             "peak_mib": last["peak_mib"],
         }
+    add(args.out, line)
+
+
+def add(out: Path, line: dict) -> None:
+    """Prints a line of JSON and adds it to a file."""
     rounded = {
         key: [round(x, 5) for x in value] if isinstance(value, list) else round(value, 5) if isinstance(value, float) else value
         for key, value in line.items()
     }
     text = json.dumps(rounded)
     print(text, flush=True)
-    with open(args.out, "a", encoding="utf-8") as out:
-        out.write(text + "\n")
+    with open(out, "a", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def say(text: str) -> None:

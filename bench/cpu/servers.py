@@ -36,10 +36,7 @@ SERVERS = ("fastapi-peft-f32", "xprompt-int8", "fastapi-peft-bf16", "xprompt-f32
 def main() -> int:
     args = parse()
     args.cache.mkdir(parents=True, exist_ok=True)
-    client = run.build(args.profile)
-    build = ["cargo", "build", "--locked", "--bin", "xprompt-server", "--profile", args.profile]
-    subprocess.run(build, cwd=models.ROOT, check=True)
-    server = models.ROOT / "target" / ("debug" if args.profile == "dev" else args.profile) / "xprompt-server"
+    client, server = run.build(args.profile), build(args.profile)
     for name in args.models:
         model = run.prepare(name, args.cache, [])
         prompts = args.cache / f"prompts-{name}"
@@ -75,6 +72,13 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def build(profile: str) -> Path:
+    """The server; returns the program."""
+    command = ["cargo", "build", "--locked", "--bin", "xprompt-server", "--profile", profile]
+    subprocess.run(command, cwd=models.ROOT, check=True)
+    return models.ROOT / "target" / ("debug" if profile == "dev" else profile) / "xprompt-server"
+
+
 def make_adapters(model: Path, folder: Path, tasks: int) -> Path:
     """Prompts as PEFT has them, under the names of ours."""
     if len(list(folder.glob("task-*/adapter_model.safetensors"))) == tasks:
@@ -96,12 +100,12 @@ def make_adapters(model: Path, folder: Path, tasks: int) -> Path:
     return folder
 
 
-def request_lines(model: Path, tasks: int) -> list[str]:
+def request_lines(model: Path, tasks: int, count: int = 96) -> list[str]:
     """Texts of ordinary word pieces, in the mix of lengths, to the tasks in turn."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(model / "tokenizer.json"))
-    texts = models.workload(model, 96)["texts"]["mixed"]
+    texts = models.workload(model, count)["texts"]["mixed"]
     random.Random(3).shuffle(texts)
     lines = []
     for i, ids in enumerate(texts):
@@ -150,16 +154,17 @@ def measure(args, client: Path, about: dict, command: list, environment: dict, r
             process.wait()
 
 
-def await_ready(process: subprocess.Popen, by: str, log: Path) -> None:
+def await_ready(process: subprocess.Popen, by: str, log: Path, pause: float = 0.25) -> None:
     path = "/health/ready" if by.startswith("xprompt") else "/health"
-    for _ in range(1200):
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"{by} ended: {log.read_text().strip().splitlines()[-1:]} (see {log})")
         try:
             urllib.request.urlopen(f"http://{ADDRESS}{path}", timeout=5).close()
             return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.25)
+            time.sleep(pause)
     raise RuntimeError(f"{by} is not ready after minutes (see {log})")
 
 
@@ -178,10 +183,7 @@ def peak_mib(pid: int) -> int | None:
 
 def report(args, line: dict) -> None:
     line = {"bench": "cpu-http", "threads": args.threads, "tasks": args.tasks} | line
-    text = json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()})
-    print(text, flush=True)
-    with open(args.out, "a", encoding="utf-8") as out:
-        out.write(text + "\n")
+    run.add(args.out, line)
 
 
 if __name__ == "__main__":

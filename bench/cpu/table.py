@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of docs/performance.md from the JSON lines of run.py and servers.py.
+"""The tables of docs/performance.md from the JSON lines of run.py, servers.py, overhead.py, growth.py and start.py.
 
     python3 bench/cpu/table.py .cache/bench-cpu/results.jsonl            prints them
     python3 bench/cpu/table.py .cache/bench-cpu/results.jsonl --write    puts them into docs/performance.md
@@ -29,6 +29,7 @@ def main() -> int:
     args = parser.parse_args()
     lines = [json.loads(line) for line in args.results.read_text(encoding="utf-8").splitlines()]
     tables = {"engines": engines(lines), "ratios": ratios(lines), "memory": memory(lines), "http": http(lines)}
+    tables |= {"overhead": overhead(lines), "growth": growth(lines), "start": start(lines)}
     if not args.write:
         print("\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items() if table))
         return 0
@@ -112,6 +113,50 @@ def http(lines: list[dict]) -> str:
         numbers = [f"{middle(found, 'per_s'):,.1f}", *(f"{middle(found, f'p{p}_ms'):,.1f}" for p in (50, 90, 99))]
         rows.append([model, by, load, *numbers, str(sum(line["failed"] for line in found))])
     return table(["model", "server", "load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "failed"], rows, 3)
+
+
+def last(lines: list[dict], bench: str, keys: list[str]) -> list[dict]:
+    """The last line about each thing, in the order in which they first came."""
+    found = {tuple(line[key] for key in keys): line for line in lines if line["bench"] == bench}
+    return list(found.values())
+
+
+def overhead(lines: list[dict]) -> str:
+    rows = []
+    for line in last(lines, "cpu-overhead", ["model", "precision", "connections"]):
+        own, model = line["own_cpu_us"], 1000 * line["bare_ms"]
+        rows.append([
+            line["model"], line["precision"], str(line["connections"]), f"{line['per_s']:,.1f}", f"{line['batch']:.1f}",
+            f"{model:,.0f}", f"{own:,.0f}", f"{100 * own / model / line['threads']:.1f} %",
+            *(f"{line[f'{stage}_us']:,.0f}" for stage in ("tokenize", "queue", "run")),
+        ])  # fmt: skip
+    head = ["model", "precision", "connections", "requests/s", "mean batch", "bare session µs", "own µs of processor"]
+    return table([*head, "share", "tokenize µs", "queue µs", "run µs"], rows, 2)
+
+
+def growth(lines: list[dict]) -> str:
+    found: dict[tuple, dict] = {}
+    by: dict[str, None] = {}
+    for line in last(lines, "cpu-growth", ["model", "precision", "sweep", "value"]):
+        name = f"{line['model']} {line['precision']}"
+        by[name] = None
+        found.setdefault((line["sweep"], line["value"]), {})[name] = line
+    rows = []
+    for (sweep, value), measured in found.items():
+        times = [f"{measured[name]['ms']:.3g}" if name in measured else "-" for name in by]
+        rows.append([sweep, f"{value:,}", *times])
+    return table(["grows", "to", *by], rows, 1)
+
+
+def start(lines: list[dict]) -> str:
+    rows = []
+    for line in last(lines, "cpu-start", ["model", "precision", "start"]):
+        seconds = line["seconds"]
+        spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} … {max(seconds):.2f})"
+        numbers = [f"{line[key]:,}" for key in ("weights_mib", "resident_mib", "private_mib")]
+        rows.append([line["model"], line["precision"], line["start"], spread, *numbers])
+    head = ["model", "precision", "start", "ready after s", "MiB of weights", "MiB resident", "MiB private"]
+    return table(head, rows, 3)
 
 
 def table(head: list[str], rows: list[list[str]], words: int) -> str:

@@ -47,7 +47,14 @@ struct Workload {
 struct Order {
     work: String,
     texts: String,
+    #[serde(default = "usual_batch")]
     batch: usize,
+    /// Rows in front of each text, of those that there are.
+    prompt: Option<usize>,
+}
+
+fn usual_batch() -> usize {
+    8
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -63,7 +70,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for line in std::io::stdin().lock().lines() {
         let order: Order = serde_json::from_str(&line?)?;
         let texts = workload.texts.get(&order.texts).with_context(|| format!("no texts {}", order.texts))?;
-        let sources: Vec<Source<'_>> = texts.iter().map(|text| Source { prompt: &rows, text }).collect();
+        let prompt =
+            &rows[..order.prompt.unwrap_or(workload.prompt).min(workload.prompt) * model.config().d_model];
+        let sources: Vec<Source<'_>> = texts.iter().map(|text| Source { prompt, text }).collect();
         let (seconds, tokens) = if let Some(&limit) = workload.generate.get(&order.work) {
             let start = Instant::now();
             let mut tokens = 0;

@@ -33,6 +33,8 @@ pub struct SourceBatch {
     d_model: usize,
     ids: Vec<i64>,
     mask: Vec<f32>,
+    packed_ids: Vec<i64>,
+    starts: Vec<i64>,
     rows: Vec<f32>,
 }
 
@@ -47,6 +49,7 @@ impl SourceBatch {
         let length = sizes.length(length);
         let mut ids = vec![i64::from(config.pad_token_id); sources.len() * length];
         let mut mask = vec![0.0; sources.len() * length];
+        let (mut packed_ids, mut starts) = (Vec::new(), vec![0]);
         let mut rows = Vec::new();
         let mut first_rows: HashMap<(*const f32, usize), usize> = HashMap::new();
         for (i, source) in sources.iter().enumerate() {
@@ -58,14 +61,15 @@ impl SourceBatch {
                 });
             let prompt = (first..first + tokens).map(|row| (config.vocab_size + row) as i64);
             let text = source.text.iter().map(|&id| i64::from(id));
-            for (slot, id) in ids[i * length..].iter_mut().zip(prompt.chain(text)) {
-                *slot = id;
-            }
-            mask[i * length..i * length + tokens + source.text.len()].fill(1.0);
+            packed_ids.extend(prompt.chain(text));
+            let own = &packed_ids[starts[i] as usize..];
+            starts.push(packed_ids.len() as i64);
+            ids[i * length..][..own.len()].copy_from_slice(own);
+            mask[i * length..][..own.len()].fill(1.0);
         }
         // a batch without prompts still has a table to index
         rows.resize(d * sizes.count((rows.len() / d).max(1)), 0.0);
-        Self { batch: sources.len(), length, d_model: d, ids, mask, rows }
+        Self { batch: sources.len(), length, d_model: d, ids, mask, packed_ids, starts, rows }
     }
 
     /// Number of examples.
@@ -92,13 +96,15 @@ impl SourceBatch {
         &self.mask
     }
 
-    /// The inputs of a graph that encodes.
+    /// The inputs of a graph that encodes, padded and packed: it reads what it wants.
     #[must_use]
     pub fn inputs(&self) -> Vec<(&'static str, Input<'_>)> {
         let shape = [self.batch, self.length];
         vec![
             (graphs::IDS, Input::i64(shape, &self.ids)),
             (graphs::MASK, Input::f32(shape, &self.mask)),
+            (graphs::PACKED_IDS, Input::i64([self.packed_ids.len()], &self.packed_ids)),
+            (graphs::STARTS, Input::i64([self.starts.len()], &self.starts)),
             (graphs::PROMPT_ROWS, Input::f32([self.row_count(), self.d_model], &self.rows)),
         ]
     }

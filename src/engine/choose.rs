@@ -2,6 +2,16 @@
 
 use super::Options;
 
+/// The same for a packed batch, in which no length costs another: as they came, while the sizes stay within their budgets.
+pub(super) fn choose_packed(lengths: &[usize], options: &Options) -> Vec<usize> {
+    let ends = lengths.iter().scan(0, |end, length| {
+        *end += length;
+        Some(*end)
+    });
+    let fits = |&(i, end): &(usize, usize)| i == 0 || end <= options.max_batch_tokens;
+    ends.enumerate().take_while(fits).take(options.max_batch.max(1)).map(|(i, _)| i).collect()
+}
+
 /// Which of the waiting requests, given by their lengths in the order in which they came, make the next batch.
 ///
 /// The first is always among them. The others are its neighbours in length, the nearer first, while the padded
@@ -48,6 +58,15 @@ mod tests {
         assert_eq!(chosen, [0, 2, 3]);
         assert_eq!(choose(&[500, 20], &options), [0], "a long request goes alone");
         assert_eq!(choose(&[40, 20], &options), [0], "padding is no work to do");
+    }
+
+    #[test]
+    fn a_packed_batch_is_what_came_first() {
+        let options = Options { max_batch_tokens: 100, max_batch: 3, ..Options::default() };
+        assert_eq!(choose_packed(&[20, 70, 11, 1], &options), [0, 1], "101 positions are too many");
+        assert_eq!(choose_packed(&[20, 70, 10, 0], &options), [0, 1, 2]);
+        assert_eq!(choose_packed(&[500, 20], &options), [0], "a long request goes alone");
+        assert!(choose_packed(&[], &options).is_empty());
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
-use super::choose::choose;
+use super::choose::{choose, choose_packed};
 use super::decoding::Decoding;
 use super::outflow::Outflow;
 use super::ready::Answers;
@@ -31,6 +31,8 @@ pub(super) struct Queue {
     news: Condvar,
     options: Options,
     d_model: usize,
+    /// Whether label batches are packed.
+    packs: bool,
 }
 
 struct Waiting {
@@ -50,9 +52,9 @@ struct Line {
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn new(options: Options, d_model: usize) -> Self {
+    pub(super) fn new(options: Options, d_model: usize, packs: bool) -> Self {
         let waiting = Waiting { scores: Line::default(), texts: Line::default(), open: true, devices: 0 };
-        Self { waiting: Mutex::new(waiting), news: Condvar::new(), options, d_model }
+        Self { waiting: Mutex::new(waiting), news: Condvar::new(), options, d_model, packs }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -144,7 +146,9 @@ impl Queue {
 
     /// The next batch of texts or of labels; empty if none wait.
     pub(super) fn take(&self, texts: bool, observer: &dyn Observer) -> Vec<Job> {
-        self.lock().take_batch(texts, &self.options, self.d_model, observer)
+        // the steps of texts are of padded batches
+        let choose = if self.packs && !texts { choose_packed } else { choose };
+        self.lock().take_batch(texts, choose, &self.options, self.d_model, observer)
     }
 }
 
@@ -159,10 +163,11 @@ impl Waiting {
         if texts { &mut self.texts } else { &mut self.scores }
     }
 
-    /// The longest-waiting request and its neighbours in length, as many as the budget allows.
+    /// The longest-waiting request and others, as many as the budget allows.
     fn take_batch(
         &mut self,
         texts: bool,
+        choose: fn(&[usize], &Options) -> Vec<usize>,
         options: &Options,
         d_model: usize,
         observer: &dyn Observer,

@@ -1,7 +1,8 @@
 //! One queue for all tasks, and for each device one thread that owns its sessions.
 //!
 //! Whenever a thread is free it takes what waits: around the request that has waited longest, the requests of
-//! similar length, until the batch's padded tokens reach the budget. It does not linger for more. Scoring
+//! similar length, until the batch's padded tokens reach the budget; where batches are packed, simply the first. It does
+//! not linger for more. Scoring
 //! batches and steps of generation take turns, so a long text does not hold up labels. Texts join those that are
 //! under way after their first step, and leave them when they end.
 
@@ -27,7 +28,7 @@ pub struct Options {
     pub max_batch_tokens: usize,
     /// Requests in a batch.
     pub max_batch: usize,
-    /// Padding that a batch may have, in percent of its padded tokens. On a CPU padding costs what text costs.
+    /// Padding that a batch may have, in percent of its padded tokens. Packed batches have none.
     pub max_padding: usize,
 }
 
@@ -159,7 +160,8 @@ impl Engine {
         observer: &Arc<dyn Observer>,
     ) -> Result<Self, RuntimeError> {
         let several = devices.len() > 1;
-        let queue = Arc::new(Queue::new(options, devices[0].config().d_model));
+        let packs = devices[0].arithmetic().kernels.are_packed();
+        let queue = Arc::new(Queue::new(options, devices[0].config().d_model, packs));
         let paces = Arc::new(Mutex::new(Paces::new(devices.iter().map(Model::device))));
         let load = |(place, model): (usize, &Model)| {
             let worker =

@@ -36,6 +36,8 @@ pub(super) struct Worker {
     place: usize,
     /// Whether the engine has other devices.
     several: bool,
+    /// Whether label batches are packed.
+    packs: bool,
     scorer: Scorer,
     generator: Generator,
     /// Those that take the next steps first.
@@ -81,6 +83,7 @@ impl Worker {
             paces,
             place,
             several,
+            packs: model.arithmetic().kernels.are_packed(),
             scorer,
             generator,
             running: VecDeque::new(),
@@ -121,12 +124,13 @@ impl Worker {
             batch.iter().map(|job| Arc::as_ptr(&job.request.task)).collect();
         tasks.sort_unstable();
         tasks.dedup();
-        let padded_tokens = lengths().max().unwrap_or(0) * batch.len();
+        let tokens = lengths().sum();
+        let padded_tokens = if self.packs { tokens } else { lengths().max().unwrap_or(0) * batch.len() };
         self.observer.batch(&BatchReport {
             kind,
             device: self.device,
             requests: batch.len(),
-            tokens: lengths().sum(),
+            tokens,
             padded_tokens,
             tasks: tasks.len(),
             elapsed,

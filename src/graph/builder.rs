@@ -150,10 +150,6 @@ impl Graph {
         self.constant(dtype, &[], dtype.bytes_of(&[x]))
     }
 
-    pub(super) fn scalar_u8(&mut self, x: u8) -> Value {
-        self.constant(DType::U8, &[], vec![x])
-    }
-
     /// A scalar integer constant.
     pub fn scalar_i64(&mut self, x: i64) -> Value {
         self.constant(DType::I64, &[], x.to_le_bytes().to_vec())
@@ -367,7 +363,7 @@ impl Graph {
         epsilon: f32,
     ) -> (Value, Value) {
         // ONNX Runtime's own is the faster one on a CPU
-        if self.kernels().are_fused() && !self.is_int8() {
+        if self.kernels().are_fused() && !self.is_packed() {
             return self.fused_rms_norm(x, added, scale, epsilon);
         }
         let x = added.map_or(x, |added| self.add(x, added));

@@ -5,7 +5,6 @@
 //! different times, blocks may be those of several rows, and nothing is moved when a row comes, grows or goes.
 
 use super::builder::{Graph, Value};
-use super::int8::Unscaled;
 use super::op::{DType, Op};
 use super::shape::Dim;
 
@@ -33,23 +32,6 @@ impl Graph {
     ///
     /// The cache is the one tensor that an operator changes. No other operator of the graph may read the layer's part.
     pub fn cached_attention(&mut self, layer: usize, qkv: Value, cached: Cached) -> Value {
-        self.attend(layer, qkv, None, cached)
-    }
-
-    /// The same of a product of integers; what comes out, and what the cache holds, are floats.
-    pub fn int8_cached_attention(&mut self, layer: usize, qkv: Unscaled, cached: Cached) -> Value {
-        self.attend(layer, qkv.values, Some(qkv.scales), cached)
-    }
-
-    /// `[rows]` f32: the index of the largest of each row of logits `[rows, n]` in f32, the first of equal ones. A float
-    /// holds any index below 2^24.
-    pub fn most_likely(&mut self, logits: Value) -> Value {
-        let &[rows, _] = self.shape(logits) else { panic!("logits of the shape {:?}", self.shape(logits)) };
-        let [best] = self.node(Op::MostLikely, &[logits], DType::F32, [vec![rows]]);
-        best
-    }
-
-    fn attend(&mut self, layer: usize, qkv: Value, scales: Option<Value>, cached: Cached) -> Value {
         let Cached { cache, table, ages, positions } = cached;
         let &[rows, Dim::Fixed(width)] = self.shape(qkv) else {
             panic!("cached attention over {:?}", self.shape(qkv));
@@ -59,9 +41,17 @@ impl Graph {
         };
         assert!(layer < layers, "layer {layer} of a cache of {layers}");
         assert_eq!(width, 3 * heads * d, "queries, keys and values of {heads} heads of {d}");
-        let inputs: Vec<Value> = [qkv, cache, table, ages, positions].into_iter().chain(scales).collect();
+        let inputs = [qkv, cache, table, ages, positions];
         let (op, dtype) = (Op::CachedAttention { layer }, self.dtype(qkv));
         let [mixed] = self.node(op, &inputs, dtype, [vec![rows, (heads * d).into()]]);
         mixed
+    }
+
+    /// `[rows]` f32: the index of the largest of each row of logits `[rows, n]` in f32, the first of equal ones. A float
+    /// holds any index below 2^24.
+    pub fn most_likely(&mut self, logits: Value) -> Value {
+        let &[rows, _] = self.shape(logits) else { panic!("logits of the shape {:?}", self.shape(logits)) };
+        let [best] = self.node(Op::MostLikely, &[logits], DType::F32, [vec![rows]]);
+        best
     }
 }

@@ -20,7 +20,9 @@ pub enum Kernels {
     Fused,
     /// [`Fused`] ones, and [`Fused::Attention`] for self-attention.
     FusedAttention,
-    /// As `Fused`, and matrix products of 8-bit integers: for answers, without gradients.
+    /// [`Packed`](super::Packed) ones, for answers on a CPU: without gradients.
+    Packed,
+    /// The same with matrix products of 8-bit [integers](super::Int8).
     Int8,
 }
 
@@ -73,6 +75,12 @@ impl Kernels {
     pub fn are_fused(self) -> bool {
         self != Self::Standard
     }
+
+    /// Whether batches are packed: the rows of all examples lie behind each other, without padding.
+    #[must_use]
+    pub fn are_packed(self) -> bool {
+        matches!(self, Self::Packed | Self::Int8)
+    }
 }
 
 // === impl Arithmetic ===
@@ -81,10 +89,10 @@ impl Arithmetic {
     /// Standard operators on f32.
     pub const STANDARD: Self = Self { kernels: Kernels::Standard, floats: DType::F32 };
 
-    /// The same for a graph with a gradient: without integers.
+    /// The same for a graph with a gradient, of padded batches and without integers.
     #[must_use]
     pub fn differentiable(self) -> Self {
-        if self.kernels == Kernels::Int8 { Self::STANDARD } else { self }
+        if self.kernels.are_packed() { Self::STANDARD } else { self }
     }
 }
 

@@ -1,66 +1,60 @@
-//! Products of 8-bit integers, and the operators of this project's own that lie between them.
+//! Products of 8-bit integers, and the operators of this project's own that make integers of floats.
 //!
 //! A weight is an integer matrix with a scale for each output; activations are integers with a scale for each row, taken
-//! when they are known. A row's integers depend on that row alone, so batch mates do not change an answer. Each operator
-//! takes one pass over memory and leaves what the next product reads. Only a CPU has kernels for them.
+//! when they are known. A row's integers depend on that row alone, so batch mates do not change an answer. Only a CPU has
+//! kernels for them.
 
 use super::builder::{Graph, Value};
 use super::fused::Kernels;
 use super::op::{DType, Op};
+use super::packed::MOST_WEIGHTS;
 use super::shape::Dim;
 
-/// Rows of activations in 8 bits: `values` `[rows, width]` u8, where 128 is zero, times `scales` `[rows, 1]`.
+/// Outputs of a weight that lie together.
+pub const INT8_COLUMNS: usize = 32;
+/// Inputs of a weight that lie together.
+pub const INT8_DEPTH: usize = 4;
+
+/// Rows of activations in 8 bits: `values` `[rows, width]` u8, where 128 is zero, times `scales` `[rows, 1]`. They are
+/// padded to whole [`INT8_DEPTH`]s.
 #[derive(Clone, Copy, Debug)]
 pub struct Int8Rows {
     values: Value,
     scales: Value,
+    width: usize,
 }
 
-/// A product whose rows still have to be multiplied by their scales: `values` `[rows, columns]` f32, `scales`
-/// `[rows, 1]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Unscaled {
-    pub(super) values: Value,
-    pub(super) scales: Value,
-}
-
-/// An operator between products of integers. `sums` and `wide` are those of an [`Unscaled`] product, results those of
-/// [`Int8Rows`].
+/// An operator on integers. A weight is two values: integers as [`int8_shape`] says, and `[2, outputs]` f32: the scale of
+/// each output, and what the 128 of its inputs adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Int8 {
-    /// x `[rows, width]` to values and scales.
+    /// x `[rows, width]` to the values and scales of [`Int8Rows`].
     Quantize,
-    /// (x `[rows, width]`, weight `[width]`, epsilon `[]`) to values and scales of the normalised rows.
+    /// (x `[rows, width]`, weight `[width]`, epsilon `[]`) to those of the normalised rows.
     NormQuantize,
-    /// (x `[rows, width]`, weight `[width]`, epsilon `[]`, sums, scales) to values and scales of the normalised
-    /// x + sums * scales, and to that sum.
+    /// (x `[rows, width]`, weight `[width]`, epsilon `[]`, added `[rows, width]`) to those of the normalised x + added,
+    /// and to that sum.
     AddNormQuantize,
-    /// (x `[rows, width]`, sums, scales) to x + sums * scales.
-    AddScaled,
-    /// (sums `[batch * positions, heads * d_kv]`, scales, sizes `[4]` i64) to sums * scales as
-    /// `[batch, heads, positions, d_kv]`.
-    SplitHeads,
-    /// x `[batch, heads, positions, d_kv]` to values and scales of `[batch * positions, heads * d_kv]`.
-    MergeHeads,
-    /// (gate, wide, scales) to values and scales of gelu(gate * scales) * wide * scales, with GELU in its tanh form.
+    /// (values, scales, up to [`MOST_WEIGHTS`] weights) to the products in f32, side by side.
+    Product,
+    /// (values, scales, gate, wide) to gelu(x gate') * (x wide') in f32, with GELU in its tanh form.
     GatedGelu,
-    /// (wide, scales) to values and scales of max(wide, 0) * scales.
-    Relu,
+    /// [`Packed::CrossAttention`](super::Packed::CrossAttention) with keys and values as integers in the order of the
+    /// checkpoint, each followed by the scales of its rows: (q, hidden, starts, keys, scales, values, scales).
+    CrossAttention,
 }
 
 // === impl Int8 ===
 
 impl Int8 {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 6] = [
         Self::Quantize,
         Self::NormQuantize,
         Self::AddNormQuantize,
-        Self::AddScaled,
-        Self::SplitHeads,
-        Self::MergeHeads,
+        Self::Product,
         Self::GatedGelu,
-        Self::Relu,
+        Self::CrossAttention,
     ];
 
     /// Its type in an ONNX model.
@@ -70,11 +64,9 @@ impl Int8 {
             Self::Quantize => "Int8Quantize",
             Self::NormQuantize => "Int8NormQuantize",
             Self::AddNormQuantize => "Int8AddNormQuantize",
-            Self::AddScaled => "Int8AddScaled",
-            Self::SplitHeads => "Int8SplitHeads",
-            Self::MergeHeads => "Int8MergeHeads",
+            Self::Product => "Int8Product",
             Self::GatedGelu => "Int8GatedGelu",
-            Self::Relu => "Int8Relu",
+            Self::CrossAttention => "Int8CrossAttention",
         }
     }
 }
@@ -91,6 +83,13 @@ pub fn int8_scale_name(weight: &str) -> String {
     format!("{weight}.int8.scale")
 }
 
+/// The shape of the integers of a weight `[outputs, inputs]`: blocks of 4 inputs of 32 outputs, with zeros where there
+/// are fewer.
+#[must_use]
+pub fn int8_shape([outputs, inputs]: [usize; 2]) -> [usize; 4] {
+    [outputs.div_ceil(INT8_COLUMNS), inputs.div_ceil(INT8_DEPTH), INT8_COLUMNS, INT8_DEPTH]
+}
+
 // === operators ===
 
 impl Graph {
@@ -100,97 +99,91 @@ impl Graph {
         self.kernels() == Kernels::Int8
     }
 
-    /// Rows times the weight `[columns, width]` of that name, transposed.
-    pub fn int8_product(&mut self, rows: Int8Rows, weight: &str, columns: usize, width: usize) -> Unscaled {
-        assert_eq!(self.shape(rows.values)[1], Dim::Fixed(width), "inner sizes of a product with {weight}");
-        let b = self.weight_of(&int8_name(weight), DType::I8, &[width, columns]);
-        let b_scale = self.weight_of(&int8_scale_name(weight), DType::F32, &[columns]);
-        let (one, zero) = (self.scalar(1.0), self.scalar_u8(128));
-        let shape = vec![self.shape(rows.values)[0], columns.into()];
-        let [values] = self.node(Op::Int8Product, &[rows.values, b, one, b_scale, zero], DType::F32, [shape]);
-        Unscaled { values, scales: rows.scales }
+    /// Rows times the weights `[columns, width]` of those names, transposed, side by side.
+    pub fn int8_product(&mut self, rows: Int8Rows, weights: &[&str], columns: usize) -> Value {
+        assert!((1..=MOST_WEIGHTS).contains(&weights.len()), "a product has {MOST_WEIGHTS} weights at most");
+        self.int8_of_weights(Int8::Product, rows, weights, columns, weights.len() * columns)
+    }
+
+    /// gelu(rows gate') * (rows wide') of the weights `[columns, width]` of those names.
+    pub fn int8_gated_gelu(&mut self, rows: Int8Rows, gate_and_wide: &[&str; 2], columns: usize) -> Value {
+        self.int8_of_weights(Int8::GatedGelu, rows, gate_and_wide, columns, columns)
+    }
+
+    /// [`Int8::CrossAttention`] over weights `[1, heads, d_kv, width]`.
+    pub fn int8_cross_attention(
+        &mut self,
+        q: Value,
+        hidden: Value,
+        starts: Value,
+        keys_and_values: [&str; 2],
+        shape: &[usize; 4],
+    ) -> Value {
+        let mut inputs = vec![q, hidden, starts];
+        for weight in keys_and_values {
+            inputs.push(self.weight_of(&int8_name(weight), DType::I8, shape));
+            inputs.push(self.weight_of(&int8_scale_name(weight), DType::F32, &[shape[1] * shape[2]]));
+        }
+        let shape = self.shape(q).to_vec();
+        let [y] = self.node(Op::Int8(Int8::CrossAttention), &inputs, DType::F32, [shape]);
+        y
+    }
+
+    fn int8_of_weights(
+        &mut self,
+        op: Int8,
+        rows: Int8Rows,
+        weights: &[&str],
+        columns: usize,
+        results: usize,
+    ) -> Value {
+        let mut inputs = vec![rows.values, rows.scales];
+        for weight in weights {
+            inputs.push(self.weight_of(&int8_name(weight), DType::I8, &int8_shape([columns, rows.width])));
+            inputs.push(self.weight_of(&int8_scale_name(weight), DType::F32, &[2, columns]));
+        }
+        let shape = vec![self.shape(rows.values)[0], results.into()];
+        let [y] = self.node(Op::Int8(op), &inputs, DType::F32, [shape]);
+        y
     }
 
     /// x in 8 bits.
     pub fn int8_rows(&mut self, x: Value) -> Int8Rows {
-        let &[rows, width] = self.shape(x) else { panic!("rows are a matrix, not {:?}", self.shape(x)) };
-        self.quantized(Int8::Quantize, &[x], rows, width)
+        self.quantized(Int8::Quantize, x, &[]).0
     }
 
     /// x / sqrt(mean(x^2) + epsilon) * weight in 8 bits, with `added` on top of x first. Returns the rows and that sum.
     pub fn int8_norm(
         &mut self,
         x: Value,
-        added: Option<Unscaled>,
+        added: Option<Value>,
         weight: Value,
         epsilon: f32,
     ) -> (Int8Rows, Value) {
-        let &[rows, width] = self.shape(x) else { panic!("rows are a matrix, not {:?}", self.shape(x)) };
         let epsilon = self.scalar(epsilon);
-        let Some(Unscaled { values, scales }) = added else {
-            return (self.quantized(Int8::NormQuantize, &[x, weight, epsilon], rows, width), x);
+        match added {
+            None => self.quantized(Int8::NormQuantize, x, &[weight, epsilon]),
+            Some(added) => self.quantized(Int8::AddNormQuantize, x, &[weight, epsilon, added]),
+        }
+    }
+
+    /// The rows, and the sum that they are of, or x.
+    fn quantized(&mut self, op: Int8, x: Value, others: &[Value]) -> (Int8Rows, Value) {
+        let &[rows, Dim::Fixed(width)] = self.shape(x) else {
+            panic!("rows are a matrix of a known width, not {:?}", self.shape(x));
         };
-        let op = Op::Int8(Int8::AddNormQuantize);
-        let inputs = [x, weight, epsilon, values, scales];
-        let shapes = [vec![rows, width], vec![rows, 1.into()], vec![rows, width]];
-        let [values, scales, sum] = self.node(op, &inputs, DType::F32, shapes);
+        let inputs: Vec<Value> = std::iter::once(x).chain(others.iter().copied()).collect();
+        let of_values = vec![rows, width.next_multiple_of(INT8_DEPTH).into()];
+        let of_scales = vec![rows, 1.into()];
+        let (values, scales, sum) = if op == Int8::AddNormQuantize {
+            let shapes = [of_values, of_scales, vec![rows, width.into()]];
+            let [values, scales, sum] = self.node(Op::Int8(op), &inputs, DType::F32, shapes);
+            (values, scales, sum)
+        } else {
+            let [values, scales] = self.node(Op::Int8(op), &inputs, DType::F32, [of_values, of_scales]);
+            (values, scales, x)
+        };
         self.values[values.0].dtype = DType::U8;
-        (Int8Rows { values, scales }, sum)
-    }
-
-    /// x plus a product.
-    pub fn int8_add(&mut self, x: Value, product: Unscaled) -> Value {
-        let shape = self.shape(x).to_vec();
-        let inputs = [x, product.values, product.scales];
-        let [sum] = self.node(Op::Int8(Int8::AddScaled), &inputs, DType::F32, [shape]);
-        sum
-    }
-
-    /// Products of the same rows, side by side.
-    ///
-    /// # Panics
-    /// If they are not of the same rows.
-    pub fn int8_beside(&mut self, products: &[Unscaled]) -> Unscaled {
-        let scales = products[0].scales;
-        assert!(products.iter().all(|product| product.scales == scales), "products of different rows");
-        let values: Vec<Value> = products.iter().map(|product| product.values).collect();
-        Unscaled { values: self.concat(&values, 1), scales }
-    }
-
-    /// A product as floats.
-    pub fn int8_floats(&mut self, product: Unscaled) -> Value {
-        self.mul(product.values, product.scales)
-    }
-
-    /// A product as floats of the shape `[batch, heads, positions, d_kv]`.
-    pub fn int8_split_heads(&mut self, product: Unscaled, shape: &[Dim; 4]) -> Value {
-        let sizes = self.shape_value(shape);
-        let inputs = [product.values, product.scales, sizes];
-        let [heads] = self.node(Op::Int8(Int8::SplitHeads), &inputs, DType::F32, [shape.to_vec()]);
-        heads
-    }
-
-    /// Heads `[batch, heads, positions, d_kv]` as `rows` rows in 8 bits.
-    pub fn int8_merge_heads(&mut self, heads: Value, rows: Dim, width: usize) -> Int8Rows {
-        self.quantized(Int8::MergeHeads, &[heads], rows, width.into())
-    }
-
-    /// gelu(gate) * wide in 8 bits.
-    pub fn int8_gated_gelu(&mut self, gate: Unscaled, wide: Unscaled) -> Int8Rows {
-        let &[rows, width] = self.shape(wide.values) else { unreachable!("products are matrices") };
-        self.quantized(Int8::GatedGelu, &[gate.values, wide.values, wide.scales], rows, width)
-    }
-
-    /// max(wide, 0) in 8 bits.
-    pub fn int8_relu(&mut self, wide: Unscaled) -> Int8Rows {
-        let &[rows, width] = self.shape(wide.values) else { unreachable!("products are matrices") };
-        self.quantized(Int8::Relu, &[wide.values, wide.scales], rows, width)
-    }
-
-    fn quantized(&mut self, op: Int8, inputs: &[Value], rows: Dim, width: Dim) -> Int8Rows {
-        let shapes = [vec![rows, width], vec![rows, 1.into()]];
-        let [values, scales] = self.node(Op::Int8(op), inputs, DType::F32, shapes);
-        self.values[values.0].dtype = DType::U8;
-        Int8Rows { values, scales }
+        (Int8Rows { values, scales, width }, sum)
     }
 }

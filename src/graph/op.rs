@@ -2,6 +2,7 @@
 
 use super::fused::{FUSED_DOMAIN, Fused};
 use super::int8::Int8;
+use super::packed::Packed;
 use super::proto::{Attribute, attribute};
 
 /// Element types of values.
@@ -113,8 +114,7 @@ pub(super) enum Op {
     },
     /// See [`Graph::most_likely`](super::Graph::most_likely).
     MostLikely,
-    /// (a `[M, K]` u8, b `[K, N]` i8, scale of a, scales of b, zero of a) to their product in f32.
-    Int8Product,
+    Packed(Packed),
     Int8(Int8),
 }
 
@@ -176,7 +176,7 @@ impl Op {
                 (FUSED_DOMAIN, CACHED_ATTENTION, vec![attribute::int("layer", *layer as i64)])
             }
             Self::MostLikely => (FUSED_DOMAIN, MOST_LIKELY, vec![]),
-            Self::Int8Product => (MICROSOFT, "MatMulIntegerToFloat", vec![]),
+            Self::Packed(packed) => (FUSED_DOMAIN, packed.name(), vec![]),
             Self::Int8(int8) => (FUSED_DOMAIN, int8.name(), vec![]),
         }
     }

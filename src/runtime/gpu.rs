@@ -4,6 +4,7 @@
     reason = "the driver's interface takes pointers and contexts; each call says why it may be made"
 )]
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -46,13 +47,43 @@ pub(super) struct GpuBlock {
 static CAPTURING: RwLock<()> = RwLock::new(());
 
 /// Held while something else than a capture uses a GPU.
-pub(super) fn beside_others() -> RwLockReadGuard<'static, ()> {
-    CAPTURING.read().unwrap_or_else(PoisonError::into_inner)
+pub(super) struct BesideOthers(Option<RwLockReadGuard<'static, ()>>);
+
+thread_local! {
+    /// How many times the thread holds [`BesideOthers`], or [`Alone`].
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Waits for captures to end, and holds off others. A thread may ask again while it holds it.
+pub(super) fn beside_others() -> BesideOthers {
+    let held = HELD.get();
+    HELD.set(held + 1);
+    BesideOthers((held == 0).then(|| CAPTURING.read().unwrap_or_else(PoisonError::into_inner)))
+}
+
+impl Drop for BesideOthers {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+        // another thread goes on only now
+        drop(self.0.take());
+    }
 }
 
 /// Held while a graph is captured.
-pub(super) fn alone() -> RwLockWriteGuard<'static, ()> {
-    CAPTURING.write().unwrap_or_else(PoisonError::into_inner)
+pub(super) struct Alone(Option<RwLockWriteGuard<'static, ()>>);
+
+/// Waits until no other thread uses a GPU. The thread itself does not at that time.
+pub(super) fn alone() -> Alone {
+    let guard = CAPTURING.write().unwrap_or_else(PoisonError::into_inner);
+    HELD.set(HELD.get() + 1);
+    Alone(Some(guard))
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+        drop(self.0.take());
+    }
 }
 
 // === impl Gpu ===
@@ -185,6 +216,7 @@ impl GpuBlock {
 
 impl Drop for GpuBlock {
     fn drop(&mut self) {
+        let _beside_others = beside_others();
         // SAFETY: the block was taken by `new` and nothing reads it any more. At the end of the process the driver may be
         // gone already, and with it the memory.
         drop(self.gpu.within(|| unsafe { result::free_sync(self.at) }));

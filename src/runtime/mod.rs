@@ -115,6 +115,7 @@ impl Runtime {
         let x = graph.input("x", DType::F32, &[2.into()]);
         let sum = graph.add(x, x);
         graph.output("sum", sum);
+        let _beside_others = (device != Device::Cpu).then(gpu::beside_others);
         let mut builder = ort::session::Session::builder(&self.environment)?;
         if device != Device::Cpu {
             builder = builder.with_disable_cpu_fallback().map_err(ort::Error::<()>::from)?;

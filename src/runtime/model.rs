@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights};
+use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{DynValue, Tensor};
 
 use super::borrowed::Borrowed;
@@ -20,8 +20,7 @@ use crate::t5::{Checkpoint, Config, Int8Weights};
 /// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU all sessions read one copy, unless
 /// [told otherwise](Self::sharing_weights).
 ///
-/// In [`Precision::Int8`] the integers are made once, kept in a file and mapped; ONNX Runtime packs them for its kernels
-/// (small batches take half the time), and sessions share what was packed.
+/// In [`Precision::Int8`] the integers are made once, kept in a file and mapped, in the order in which products read them.
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -44,7 +43,6 @@ pub struct Model {
 struct Int8 {
     weights: Arc<Int8Weights>,
     values: HashMap<String, Arc<DynValue>>,
-    packed: PrepackedWeights,
 }
 
 /// Large weights by the device that they lie on and the format that they have there, as long as a session reads them.
@@ -178,7 +176,7 @@ impl Model {
             .map_err(recover)?
             .with_memory_pattern(false)
             .map_err(recover)?
-            .with_prepacking(graph.is_int8())
+            .with_prepacking(false)
             .map_err(recover)?
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
@@ -199,9 +197,6 @@ impl Model {
         }
         let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
         let int8 = if graph.is_int8() { Some(self.int8()?) } else { None };
-        if let Some(int8) = &int8 {
-            builder = builder.with_prepacked_weights(&int8.packed).map_err(recover)?;
-        }
         let integers = |name: &str| int8.as_ref()?.values.get(name);
         let in_place = (self.checkpoint.is_f32() || self.device != Device::Cpu) && resident.is_none();
         let model = if in_place && int8.is_none() {
@@ -249,7 +244,7 @@ impl Model {
             Ok((name.to_owned(), Arc::new(tensor)))
         };
         let values = weights.names().map(value).collect::<Result<_, RuntimeError>>()?;
-        let int8 = Int8 { weights, values, packed: PrepackedWeights::new() };
+        let int8 = Int8 { weights, values };
         *known = Some(int8.clone());
         Ok(int8)
     }

@@ -35,19 +35,41 @@ pub struct Output {
 /// One loaded graph, with its own buffers.
 #[derive(Debug)]
 pub struct Session {
-    inner: ort::session::Session,
+    inner: Loaded,
     inputs: Vec<String>,
     outputs: Vec<String>,
     device: MemoryInfo<'static>,
     host: MemoryInfo<'static>,
-    on_gpu: bool,
-    replays: Option<Replays>,
     /// Whether results have to be checked to be finite.
     may_overflow: bool,
     /// What the graph's weights lie in, if it is shared; freed after the graph.
     _weights: Option<Arc<Resident>>,
     /// Integer weights that it reads in place.
     _int8: Option<Arc<Int8Weights>>,
+}
+
+/// What ONNX Runtime loaded. On a GPU letting go of it frees memory, which a capture cannot hold.
+#[derive(Debug)]
+struct Loaded {
+    session: Option<ort::session::Session>,
+    /// They hold the session too.
+    replays: Option<Replays>,
+    on_gpu: bool,
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn get(&mut self) -> &mut ort::session::Session {
+        self.session.as_mut().expect("invariant: it is there until it is dropped")
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _beside_others = self.on_gpu.then(gpu::beside_others);
+        drop((self.replays.take(), self.session.take()));
+    }
 }
 
 // === impl Input ===
@@ -141,12 +163,14 @@ impl Session {
             outputs: names(inner.outputs()),
             device: device.memory()?,
             host: Device::Cpu.memory()?,
-            on_gpu: device != Device::Cpu,
-            replays: if replay { Replays::on(device)? } else { None },
             may_overflow: false,
             _weights: weights,
             _int8: None,
-            inner,
+            inner: Loaded {
+                session: Some(inner),
+                replays: if replay { Replays::on(device)? } else { None },
+                on_gpu: device != Device::Cpu,
+            },
         })
     }
 
@@ -180,14 +204,12 @@ impl Session {
     ) -> Result<Outputs, RuntimeError> {
         let read: Vec<(&str, Input<'_>)> =
             inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
-        if let Some(replays) = &mut self.replays {
-            let results = replays.run(&mut self.inner, &self.outputs, &read, wanted)?;
-            return self.checked(results);
-        }
-        let results = {
-            let _beside_others = self.on_gpu.then(gpu::beside_others);
+        let results = if let Loaded { session: Some(session), replays: Some(replays), .. } = &mut self.inner {
+            replays.run(session, &self.outputs, &read, wanted)?
+        } else {
+            let _beside_others = self.inner.on_gpu.then(gpu::beside_others);
             let values = host_values(&read)?;
-            let mut results = self.inner.run(values)?;
+            let mut results = self.inner.get().run(values)?;
             take_all(&self.outputs, |name| results.remove(name))?
         };
         self.checked(results)
@@ -199,7 +221,8 @@ impl Session {
 
     /// Lets go of runs that were captured with a [`State`] that is no more.
     pub fn forget_state(&mut self) {
-        if let Some(replays) = &mut self.replays {
+        if let Some(replays) = &mut self.inner.replays {
+            let _beside_others = gpu::beside_others();
             replays.forget();
         }
     }
@@ -218,8 +241,8 @@ impl Session {
         inputs: &[(&str, Input<'_>)],
         keep: impl Fn(&str) -> bool,
     ) -> Result<Outputs, RuntimeError> {
-        let _beside_others = self.on_gpu.then(gpu::beside_others);
-        let mut binding = self.inner.create_binding()?;
+        let _beside_others = self.inner.on_gpu.then(gpu::beside_others);
+        let mut binding = self.inner.get().create_binding()?;
         for (name, input) in inputs {
             if !self.reads(name) {
                 continue;
@@ -240,7 +263,7 @@ impl Session {
             binding.bind_output_to_device(name, if keep(name) { &self.device } else { &self.host })?;
         }
         let results = {
-            let mut results = self.inner.run_binding(&binding)?;
+            let mut results = self.inner.get().run_binding(&binding)?;
             take_all(&self.outputs, |name| results.remove(name))?
         };
         self.checked(results)
@@ -251,8 +274,8 @@ impl Session {
     ///
     /// # Errors
     /// If ONNX Runtime fails.
-    pub fn peak_bytes(&self) -> Result<Option<usize>, RuntimeError> {
-        peak::of(&self.inner, &self.device)
+    pub fn peak_bytes(&mut self) -> Result<Option<usize>, RuntimeError> {
+        peak::of(self.inner.get(), &self.device)
     }
 }
 

@@ -243,15 +243,12 @@ impl Checkpoint {
         decode(&self.slice(place)[row * bytes..(row + 1) * bytes], place.dtype)
     }
 
-    /// The matrices that whole rows of activations are multiplied by, with their shapes `[outputs, inputs]`: all but
-    /// embeddings, tables of positions, and the keys and values of cross attention, which are absorbed.
+    /// The matrices that activations are multiplied by, with their shapes `[outputs, inputs]`: all but embeddings and
+    /// tables of positions.
     pub(super) fn products(&self) -> Vec<(String, [usize; 2])> {
         let is_product = |name: &str| {
-            let absorbed = [".EncDecAttention.k.", ".EncDecAttention.v."];
             name == self.head
-                || (name.contains(".block.")
-                    && !name.ends_with("relative_attention_bias.weight")
-                    && !absorbed.iter().any(|part| name.contains(part)))
+                || (name.contains(".block.") && !name.ends_with("relative_attention_bias.weight"))
         };
         let matrix = |(name, shape): (String, Vec<usize>)| Some((name, <[usize; 2]>::try_from(shape).ok()?));
         self.weights().into_iter().filter(|(name, _)| is_product(name)).filter_map(matrix).collect()

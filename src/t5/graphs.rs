@@ -14,6 +14,11 @@ use crate::graph::{Activations, Arithmetic, DType, Dim, Graph, Kernels, Value};
 pub const IDS: &str = "ids";
 /// Input `[batch, length]` f32: 1 for a token, 0 for padding.
 pub const MASK: &str = "attention_mask";
+/// Input `[positions]` i64: the ids of all examples behind each other, without padding. What a packed graph reads instead
+/// of [`IDS`].
+pub const PACKED_IDS: &str = "packed_ids";
+/// Input `[batch + 1]` i64: where each example begins in [`PACKED_IDS`], and where the last ends.
+pub const STARTS: &str = "starts";
 /// Input `[rows, d_model]` f32: the rows of all prompts in the batch.
 pub const PROMPT_ROWS: &str = "prompt_rows";
 /// Input `[batch, target]` i64: tokens that go into the decoder.
@@ -48,6 +53,8 @@ pub const F16_SCALE: f32 = 1024.0;
 
 const BATCH: Dim = Dim::Named("batch");
 const LENGTH: Dim = Dim::Named("length");
+/// Of all examples of a packed batch.
+const POSITIONS: Dim = Dim::Named("positions");
 const TARGET: Dim = Dim::Named("target");
 
 /// The answers that a loss chooses among.
@@ -60,7 +67,8 @@ pub enum Answers {
 }
 
 /// Encoder and one teacher-forced decoder pass over a tree of label tokens:
-/// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`].
+/// ([`IDS`], [`MASK`], [`PROMPT_ROWS`], [`DECODER_IDS`], [`BIAS_INDEX`], [`CANDIDATES`]) to [`LOGITS`]. A graph of packed
+/// kernels reads [`PACKED_IDS`] and [`STARTS`] instead of the first two.
 #[must_use]
 pub fn scoring(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic);
@@ -70,14 +78,18 @@ pub fn scoring(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     t5.graph
 }
 
-/// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]) to [`ENCODER_HIDDEN`].
+/// The encoder alone: ([`IDS`], [`MASK`], [`PROMPT_ROWS`]), or ([`PACKED_IDS`], [`STARTS`], [`PROMPT_ROWS`]), to
+/// [`ENCODER_HIDDEN`].
 #[must_use]
 pub fn encoder(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let mut t5 = Forward::new(checkpoint, arithmetic);
     let source = t5.embed_source();
-    let hidden = t5.encode(source.embedded, source.mask);
+    let hidden = t5.encode(source);
     let shape = [BATCH, LENGTH, t5.config.d_model.into()];
-    let hidden = t5.graph.reshape(hidden, &shape);
+    let hidden = match source.places {
+        Places::Padded { .. } => t5.graph.reshape(hidden, &shape),
+        Places::Packed { starts } => t5.graph.unpack(hidden, starts, &shape),
+    };
     t5.graph.output(ENCODER_HIDDEN, hidden);
     t5.graph
 }
@@ -120,7 +132,7 @@ pub fn tuning(
 /// The forward half of [`tuning`]: its inputs but for [`PROMPT_POSITIONS`], to [`LOSS`].
 #[must_use]
 pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -> Graph {
-    let mut t5 = Forward::new(checkpoint, arithmetic);
+    let mut t5 = Forward::new(checkpoint, arithmetic.differentiable());
     let (loss, _) = t5.loss(answers);
     t5.graph.output(LOSS, loss);
     t5.graph
@@ -129,12 +141,22 @@ pub fn loss(checkpoint: &Checkpoint, answers: Answers, arithmetic: Arithmetic) -
 /// The encoder's input.
 #[derive(Clone, Copy)]
 struct SourceText {
-    /// `[batch * length, d_model]`.
+    /// `[batch * length, d_model]`, or `[positions, d_model]` of a packed batch.
     embedded: Value,
-    /// `[batch, length]`.
-    mask: Value,
-    /// `[batch, length, d_model]`: the prompt row of each position, before text takes the other positions.
+    /// Which of them are whose.
+    places: Places,
+    /// `[batch, length, d_model]`, or `[positions, d_model]`: the prompt row of each position, before text takes the other
+    /// positions.
     prompt: Value,
+}
+
+/// Which rows of the encoder belong to which example.
+#[derive(Clone, Copy)]
+enum Places {
+    /// As many rows for each; `mask` `[batch, length]` says which are no padding.
+    Padded { mask: Value },
+    /// `starts` `[batch + 1]` says where each begins.
+    Packed { starts: Value },
 }
 
 /// The forward pass under construction. Hidden states are kept flat, `[batch * positions, d_model]`, because
@@ -163,25 +185,52 @@ impl<'a> Forward<'a> {
         let table = self.embedding();
         let (v, d) = (self.config.vocab_size as i64, self.config.d_model);
         let g = &mut self.graph;
-        let ids = g.input(IDS, DType::I64, &[BATCH, LENGTH]);
-        let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
+        let (ids, places, each, flat) = if g.is_packed() {
+            let ids = g.input(PACKED_IDS, DType::I64, &[POSITIONS]);
+            let starts = g.input(STARTS, DType::I64, &["starts".into()]);
+            (ids, Places::Packed { starts }, vec![POSITIONS, 1.into()], POSITIONS)
+        } else {
+            let ids = g.input(IDS, DType::I64, &[BATCH, LENGTH]);
+            let mask = g.input(MASK, DType::F32, &[BATCH, LENGTH]);
+            let each = vec![BATCH, LENGTH, 1.into()];
+            (ids, Places::Padded { mask }, each, Dim::Product("batch", "length"))
+        };
         let rows = g.input(PROMPT_ROWS, DType::F32, &[Dim::Named("rows"), d.into()]);
         let rows = g.cast(rows, g.floats());
         let (first, last, zero) = (g.scalar_i64(v), g.scalar_i64(v - 1), g.scalar_i64(0));
         let is_prompt = g.greater_or_equal(ids, first);
-        let is_prompt = g.reshape(is_prompt, &[BATCH, LENGTH, 1.into()]);
+        let is_prompt = g.reshape(is_prompt, &each);
         let text_ids = g.min(ids, last);
         let row_ids = g.sub(ids, first);
         let row_ids = g.max(row_ids, zero);
         let text = g.gather(table, text_ids);
         let prompt = g.gather(rows, row_ids);
         let embedded = g.where_(is_prompt, prompt, text);
-        let embedded = g.reshape(embedded, &[Dim::Product("batch", "length"), d.into()]);
-        SourceText { embedded, mask, prompt }
+        let embedded = g.reshape(embedded, &[flat, d.into()]);
+        SourceText { embedded, places, prompt }
     }
 
     /// The encoder's last hidden state, flat.
-    fn encode(&mut self, embedded: Value, mask: Value) -> Value {
+    fn encode(&mut self, source: SourceText) -> Value {
+        match source.places {
+            Places::Padded { mask } => self.encode_padded(source.embedded, mask),
+            Places::Packed { starts } => self.encode_packed(source.embedded, starts),
+        }
+    }
+
+    fn encode_packed(&mut self, embedded: Value, starts: Value) -> Value {
+        let bias = self.encoder_bias_by_distance();
+        let bias = self.graph.transpose(bias, &[1, 0]);
+        let mut stream = Stream::new(embedded);
+        for block in 0..self.config.num_layers {
+            let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
+            self.packed_attention(&mut stream, &at(0), |g, qkv| g.packed_self_attention(qkv, starts, bias));
+            self.feed_forward(&mut stream, &at(1));
+        }
+        self.last_norm(stream, "encoder.final_layer_norm.weight")
+    }
+
+    fn encode_padded(&mut self, embedded: Value, mask: Value) -> Value {
         let position = self.encoder_position_bias();
         let hidden_keys = self.hidden_keys(mask);
         let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), 1.into(), LENGTH]);
@@ -201,18 +250,32 @@ impl<'a> Forward<'a> {
     }
 
     /// The decoder's last hidden state, flat.
-    fn decode(&mut self, hidden: Value, mask: Value, ids: Value, bias_index: Value) -> Value {
+    fn decode(&mut self, hidden: Value, places: Places, ids: Value, bias_index: Value) -> Value {
         let bias = self.decoder_bias(bias_index);
-        let hidden_keys = self.hidden_keys(mask);
-        let hidden_keys = self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
+        let hidden_keys = match places {
+            Places::Padded { mask } => {
+                let hidden_keys = self.hidden_keys(mask);
+                Some(self.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]))
+            }
+            Places::Packed { .. } => None,
+        };
         let table = self.embedding();
         let x = self.graph.gather(table, ids);
         let flat = [Dim::Product("batch", "target"), self.config.d_model.into()];
         let mut stream = Stream::new(self.graph.reshape(x, &flat));
         for block in 0..self.config.num_decoder_layers {
             let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
-            self.self_attention(&mut stream, TARGET, (bias, None), &at(0));
-            self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+            match (places, hidden_keys) {
+                (Places::Padded { .. }, Some(hidden_keys)) => {
+                    self.self_attention(&mut stream, TARGET, (bias, None), &at(0));
+                    self.cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+                }
+                (Places::Packed { starts }, _) => {
+                    self.packed_attention(&mut stream, &at(0), |g, qkv| g.packed_biased_attention(qkv, bias));
+                    self.packed_cross_attention(&mut stream, hidden, starts, &at(1));
+                }
+                (Places::Padded { .. }, None) => unreachable!("padded batches have hidden keys"),
+            }
             self.feed_forward(&mut stream, &at(2));
         }
         self.decoded(stream)
@@ -229,11 +292,16 @@ impl<'a> Forward<'a> {
     }
 
     fn decode_source(&mut self, source: SourceText) -> Value {
-        let encoded = self.encode(source.embedded, source.mask);
-        let hidden = self.graph.reshape(encoded, &[BATCH, LENGTH, self.config.d_model.into()]);
+        let encoded = self.encode(source);
+        let hidden = match source.places {
+            Places::Padded { .. } => {
+                self.graph.reshape(encoded, &[BATCH, LENGTH, self.config.d_model.into()])
+            }
+            Places::Packed { .. } => encoded,
+        };
         let ids = self.graph.input(DECODER_IDS, DType::I64, &[BATCH, TARGET]);
         let bias_index = self.graph.input(BIAS_INDEX, DType::I64, &[BATCH, TARGET, TARGET]);
-        self.decode(hidden, source.mask, ids, bias_index)
+        self.decode(hidden, source.places, ids, bias_index)
     }
 
     /// The loss of each example, and what the encoder reads.
@@ -280,7 +348,6 @@ impl<'a> Forward<'a> {
         let (v, d) = (self.config.vocab_size, self.config.d_model);
         let rows = self.rows(decoded);
         let logits = self.project(rows, self.checkpoint.head(), v, d);
-        let logits = self.floats(logits);
         self.graph.cast(logits, DType::F32)
     }
 
@@ -300,7 +367,8 @@ impl<'a> Forward<'a> {
         let inner = match self.config.activation {
             Activation::Relu => {
                 let wide = self.project(h, &wi, f, d);
-                self.relu(wide)
+                let wide = self.graph.relu(wide);
+                self.rows(wide)
             }
             Activation::GatedGelu => self.gated_gelu(h, [&gate, &wide], f, d),
         };
@@ -361,6 +429,41 @@ impl<'a> Forward<'a> {
         self.merge(stream, mixed, &format!("{at}.EncDecAttention.o.weight"));
     }
 
+    /// x + wo(attend(q, k and v of x, side by side)) of a packed graph.
+    fn packed_attention(
+        &mut self,
+        stream: &mut Stream,
+        at: &str,
+        attend: impl FnOnce(&mut Graph, Value) -> Value,
+    ) {
+        let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
+        let qkv = self.project_three(h, [&q, &k, &v], inner, d);
+        let mixed = attend(&mut self.graph, qkv);
+        let mixed = self.rows(mixed);
+        self.add_product(stream, mixed, &o, d, inner);
+    }
+
+    /// [`cross_attention`](Self::cross_attention) of a packed graph.
+    fn packed_cross_attention(&mut self, stream: &mut Stream, hidden: Value, starts: Value, at: &str) {
+        let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
+        let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.EncDecAttention.{name}.weight"));
+        let q = self.project(h, &q, inner, d);
+        // in the shape that a step of generation has them in: sessions share them
+        let shape = [1, self.config.num_heads, self.config.d_kv, d];
+        let g = &mut self.graph;
+        let mixed = if g.is_int8() {
+            g.int8_cross_attention(q, hidden, starts, [&k, &v], &shape)
+        } else {
+            let weights = [k, v].map(|name| g.weight(&name, &shape));
+            g.packed_cross_attention(q, hidden, starts, weights)
+        };
+        let mixed = self.rows(mixed);
+        self.add_product(stream, mixed, &o, d, inner);
+    }
+
     /// Projects rows and splits them into heads, `[batch, heads, positions, d_kv]`.
     fn heads(&mut self, h: Rows, positions: Dim, weight: &str) -> Value {
         let (heads, d_kv) = (self.config.num_heads, self.config.d_kv);
@@ -386,13 +489,25 @@ impl<'a> Forward<'a> {
         g.cast(hidden, g.floats())
     }
 
-    /// `[1, heads, length, length]`. Beyond the maximal distance all pairs share a bucket, so a small table
-    /// over the clipped distance gives any length its buckets.
-    fn encoder_position_bias(&mut self) -> Value {
+    /// `[2 * far + 1, heads]`: the bias of each distance of a key from its query, from -far to far. Beyond the maximal
+    /// distance all pairs share a bucket.
+    fn encoder_bias_by_distance(&mut self) -> Value {
         let far = self.buckets.max_distance() as i64;
         let table: Vec<i64> =
             (-far..=far).map(|relative| self.buckets.of(relative, Direction::Both) as i64).collect();
         let (count, heads) = (self.buckets.count(), self.config.num_heads);
+        let g = &mut self.graph;
+        let table = g.vector_i64(&table);
+        let weight = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+        let bias = g.weight(weight, &[count, heads]);
+        g.gather(bias, table)
+    }
+
+    /// `[1, heads, length, length]`, of a small table over clipped distances.
+    fn encoder_position_bias(&mut self) -> Value {
+        let far = self.buckets.max_distance() as i64;
+        let bias = self.encoder_bias_by_distance();
+        let heads = self.config.num_heads;
         let g = &mut self.graph;
         let positions = g.positions(LENGTH);
         let key = g.reshape(positions, &[1.into(), LENGTH]);
@@ -402,11 +517,7 @@ impl<'a> Forward<'a> {
         let relative = g.max(relative, low);
         let relative = g.min(relative, high);
         let index = g.add(relative, high);
-        let table = g.vector_i64(&table);
-        let bucket = g.gather(table, index);
-        let weight = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let bias = g.weight(weight, &[count, heads]);
-        let bias = g.gather(bias, bucket);
+        let bias = g.gather(bias, index);
         let bias = g.transpose(bias, &[2, 0, 1]);
         g.reshape(bias, &[1.into(), heads.into(), LENGTH, LENGTH])
     }

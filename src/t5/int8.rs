@@ -1,8 +1,9 @@
 //! A checkpoint's matrices as 8-bit integers, made once and kept in a file.
 //!
-//! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored transposed, `[inputs, outputs]`, with
-//! a scale for each output: the largest magnitude among its weights is 127. Norms, embeddings and the absorbed keys and
-//! values of cross attention stay as they are.
+//! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored in the order in which products
+//! read it ([`int8_shape`]), with a scale for each output: the largest magnitude among its weights is 127. Activations are
+//! stored with 128 for zero; what that adds to each output is stored too. The keys and values of cross attention are
+//! absorbed: they stay in their order, and are multiplied as floats again. Norms and embeddings stay as they are.
 //!
 //! The file carries the checkpoint's fingerprint and a hash of itself. One that is damaged, unfinished or of another
 //! checkpoint is made anew; it is written beside and renamed. Where no folder can be written to, the integers are in
@@ -21,14 +22,14 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Checkpoint;
-use crate::graph::{DType, int8_name, int8_scale_name};
+use crate::graph::{DType, INT8_COLUMNS, INT8_DEPTH, int8_name, int8_scale_name, int8_shape};
 
 /// Changes when the same checkpoint gives other integers.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 /// The largest magnitude of an integer weight.
 const LARGEST: f32 = 127.0;
-/// Side of the blocks in which matrices are transposed.
-const BLOCK: usize = 64;
+/// The integer that stands for an activation of zero.
+const ZERO: f32 = 128.0;
 
 /// The integers, mapped or in memory.
 #[derive(Debug)]
@@ -133,13 +134,29 @@ impl Int8Weights {
 
 /// What a whole file looks like.
 struct Layout {
-    /// Names and shapes `[outputs, inputs]` in the checkpoint.
-    matrices: Vec<(String, [usize; 2])>,
+    matrices: Vec<Matrix>,
     /// Without the hash, which is as long as `HASH`.
     header: String,
     /// Where the hash goes.
     hash_at: usize,
     fingerprint: String,
+}
+
+/// A matrix of the checkpoint.
+struct Matrix {
+    name: String,
+    outputs: usize,
+    inputs: usize,
+    order: Order,
+}
+
+/// In which order a matrix is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// That of products.
+    Panels,
+    /// That of the checkpoint, of so many heads.
+    Heads(usize),
 }
 
 const HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -148,7 +165,14 @@ const HASH: &str = "000000000000000000000000000000000000000000000000000000000000
 
 impl Layout {
     fn of(checkpoint: &Checkpoint) -> Self {
-        let matrices = checkpoint.products();
+        let heads = checkpoint.config().num_heads;
+        let matrix = |(name, [outputs, inputs]): (String, [usize; 2])| {
+            let absorbed = [".EncDecAttention.k.", ".EncDecAttention.v."];
+            let is_absorbed = absorbed.iter().any(|part| name.contains(part));
+            let order = if is_absorbed { Order::Heads(heads) } else { Order::Panels };
+            Matrix { name, outputs, inputs, order }
+        };
+        let matrices: Vec<Matrix> = checkpoint.products().into_iter().map(matrix).collect();
         let fingerprint = checkpoint.fingerprint().to_owned();
         let mut header = serde_json::Map::new();
         header.insert(
@@ -230,13 +254,20 @@ impl Layout {
             hash.update(bytes);
             out.write_all(bytes)
         };
-        for (name, [_, inputs]) in &self.matrices {
-            let scales = scales(&checkpoint.f32s(name), *inputs);
-            put(&scales.iter().flat_map(|scale| scale.to_le_bytes()).collect::<Vec<u8>>(), out)?;
+        for matrix in &self.matrices {
+            let weight = checkpoint.f32s(&matrix.name);
+            let scales = scales(&weight, matrix.inputs);
+            let zeros = match matrix.order {
+                Order::Panels => zeros(&weight, &scales, matrix.inputs),
+                Order::Heads(_) => Vec::new(),
+            };
+            let both = scales.iter().chain(&zeros).flat_map(|x| x.to_le_bytes());
+            put(&both.collect::<Vec<u8>>(), out)?;
         }
-        for (name, [outputs, inputs]) in &self.matrices {
-            let weight = checkpoint.f32s(name);
-            put(&integers(&weight, &scales(&weight, *inputs), *outputs), out)?;
+        for matrix in &self.matrices {
+            let weight = checkpoint.f32s(&matrix.name);
+            let scales = scales(&weight, matrix.inputs);
+            put(&matrix.integers(&weight, &scales), out)?;
         }
         let hash = hexadecimal(hash.finalize().as_slice());
         out.seek(SeekFrom::Start(self.hash_at as u64))?;
@@ -245,19 +276,61 @@ impl Layout {
     }
 }
 
+// === impl Matrix ===
+
+impl Matrix {
+    fn shape(&self) -> Vec<usize> {
+        match self.order {
+            Order::Panels => int8_shape([self.outputs, self.inputs]).to_vec(),
+            Order::Heads(heads) => vec![1, heads, self.outputs / heads, self.inputs],
+        }
+    }
+
+    fn shape_of_scales(&self) -> Vec<usize> {
+        match self.order {
+            Order::Panels => vec![2, self.outputs],
+            Order::Heads(_) => vec![self.outputs],
+        }
+    }
+
+    /// The integers in their order.
+    fn integers(&self, weight: &[f32], scales: &[f32]) -> Vec<u8> {
+        let rows = || weight.chunks(self.inputs).zip(scales);
+        if self.order != Order::Panels {
+            return rows()
+                .flat_map(|(row, &scale)| row.iter().map(move |&x| integer(x, scale).cast_unsigned()))
+                .collect();
+        }
+        let shape = self.shape();
+        let mut integers = vec![0; shape.iter().product()];
+        let panel = shape[1..].iter().product::<usize>();
+        for (output, (row, &scale)) in rows().enumerate() {
+            let panel = &mut integers[output / INT8_COLUMNS * panel..][..panel];
+            let column = output % INT8_COLUMNS * INT8_DEPTH;
+            for (block, xs) in panel.chunks_mut(INT8_COLUMNS * INT8_DEPTH).zip(row.chunks(INT8_DEPTH)) {
+                for (place, &x) in block[column..].iter_mut().zip(xs) {
+                    *place = integer(x, scale).cast_unsigned();
+                }
+            }
+        }
+        integers
+    }
+}
+
 /// Scales first, which are aligned so, then the integers.
-fn places(matrices: &[(String, [usize; 2])]) -> impl Iterator<Item = (String, Place)> {
+fn places(matrices: &[Matrix]) -> impl Iterator<Item = (String, Place)> {
     let mut at = 0;
-    let mut place = move |length: usize, dtype, shape: Vec<usize>| {
+    let mut place = move |shape: Vec<usize>, size: usize, dtype| {
+        let length = shape.iter().product::<usize>() * size;
         at += length;
         Place { range: at - length..at, dtype, shape }
     };
     let mut all = BTreeMap::new();
-    for (name, [outputs, _]) in matrices {
-        all.insert(int8_scale_name(name), place(4 * outputs, DType::F32, vec![*outputs]));
+    for matrix in matrices {
+        all.insert(int8_scale_name(&matrix.name), place(matrix.shape_of_scales(), 4, DType::F32));
     }
-    for (name, [outputs, inputs]) in matrices {
-        all.insert(int8_name(name), place(outputs * inputs, DType::I8, vec![*inputs, *outputs]));
+    for matrix in matrices {
+        all.insert(int8_name(&matrix.name), place(matrix.shape(), 1, DType::I8));
     }
     all.into_iter()
 }
@@ -271,22 +344,15 @@ fn scales(weight: &[f32], inputs: usize) -> Vec<f32> {
     weight.chunks(inputs).map(scale).collect()
 }
 
-/// The weight `[outputs, inputs]` over the scales of its outputs, rounded to even, as `[inputs, outputs]`.
-fn integers(weight: &[f32], scales: &[f32], outputs: usize) -> Vec<u8> {
-    let inputs = weight.len() / outputs;
-    let mut integers = vec![0; weight.len()];
-    for first_row in (0..outputs).step_by(BLOCK) {
-        let rows = first_row..(first_row + BLOCK).min(outputs);
-        for first in (0..inputs).step_by(BLOCK) {
-            for row in rows.clone() {
-                for column in first..(first + BLOCK).min(inputs) {
-                    let x = (weight[row * inputs + column] / scales[row]).round_ties_even();
-                    integers[column * outputs + row] = (x.clamp(-LARGEST, LARGEST) as i8).cast_unsigned();
-                }
-            }
-        }
-    }
-    integers
+/// What 128 in each input adds to an output, to take away: whole numbers that a float holds, as 128 is a power of two.
+fn zeros(weight: &[f32], scales: &[f32], inputs: usize) -> Vec<f32> {
+    let rows = weight.chunks(inputs).zip(scales);
+    rows.map(|(row, scale)| -ZERO * row.iter().map(|x| f32::from(integer(*x, *scale))).sum::<f32>()).collect()
+}
+
+/// A weight over the scale of its output, rounded to even.
+fn integer(x: f32, scale: f32) -> i8 {
+    (x / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8
 }
 
 fn hexadecimal(hash: &[u8]) -> Vec<u8> {

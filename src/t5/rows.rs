@@ -1,14 +1,14 @@
-//! What runs through the layers: floats, or 8-bit integers between the products of an int8 graph.
+//! What runs through the layers: floats, or 8-bit integers in front of the products of an int8 graph.
 
 use super::graphs::Forward;
-use crate::graph::{Dim, Int8Rows, Unscaled, Value};
+use crate::graph::{Dim, Int8Rows, Value};
 
 /// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
 /// product; others with the next norm, which reads both anyway.
 #[derive(Clone, Copy)]
 pub(super) struct Stream {
     x: Value,
-    added: Option<Product>,
+    added: Option<Value>,
 }
 
 /// What a product reads, flat.
@@ -16,13 +16,6 @@ pub(super) struct Stream {
 pub(super) enum Rows {
     Floats(Value),
     Int8(Int8Rows),
-}
-
-/// What a product makes, flat.
-#[derive(Clone, Copy)]
-pub(super) enum Product {
-    Floats(Value),
-    Int8(Unscaled),
 }
 
 // === impl Stream ===
@@ -41,23 +34,12 @@ impl Forward<'_> {
         let epsilon = self.config.layer_norm_epsilon;
         let g = &mut self.graph;
         let scale = g.weight(weight, &[self.config.d_model]);
-        let (rows, x) = match stream.added {
-            Some(Product::Int8(added)) => {
-                let (rows, x) = g.int8_norm(stream.x, Some(added), scale, epsilon);
-                (Rows::Int8(rows), x)
-            }
-            None if g.is_int8() => {
-                let (rows, x) = g.int8_norm(stream.x, None, scale, epsilon);
-                (Rows::Int8(rows), x)
-            }
-            None => {
-                let (x, y) = g.add_rms_norm(stream.x, None, scale, epsilon);
-                (Rows::Floats(y), x)
-            }
-            Some(Product::Floats(added)) => {
-                let (x, y) = g.add_rms_norm(stream.x, Some(added), scale, epsilon);
-                (Rows::Floats(y), x)
-            }
+        let (rows, x) = if g.is_int8() {
+            let (rows, x) = g.int8_norm(stream.x, stream.added, scale, epsilon);
+            (Rows::Int8(rows), x)
+        } else {
+            let (x, y) = g.add_rms_norm(stream.x, stream.added, scale, epsilon);
+            (Rows::Floats(y), x)
         };
         *stream = Stream::new(x);
         rows
@@ -66,16 +48,8 @@ impl Forward<'_> {
     /// The normalised stream as floats, at its end.
     pub(super) fn last_norm(&mut self, stream: Stream, weight: &str) -> Value {
         let epsilon = self.config.layer_norm_epsilon;
-        let g = &mut self.graph;
-        let scale = g.weight(weight, &[self.config.d_model]);
-        match stream.added {
-            Some(Product::Int8(added)) => {
-                let x = g.int8_add(stream.x, added);
-                g.rms_norm(x, scale, epsilon)
-            }
-            Some(Product::Floats(added)) => g.add_rms_norm(stream.x, Some(added), scale, epsilon).1,
-            None => g.add_rms_norm(stream.x, None, scale, epsilon).1,
-        }
+        let scale = self.graph.weight(weight, &[self.config.d_model]);
+        self.graph.add_rms_norm(stream.x, stream.added, scale, epsilon).1
     }
 
     /// Rows of floats as what a product reads.
@@ -84,22 +58,31 @@ impl Forward<'_> {
     }
 
     /// Rows times the weight `[columns, width]`, transposed.
-    pub(super) fn project(&mut self, rows: Rows, weight: &str, columns: usize, width: usize) -> Product {
+    pub(super) fn project(&mut self, rows: Rows, weight: &str, columns: usize, width: usize) -> Value {
         let g = &mut self.graph;
         match rows {
             Rows::Floats(x) => {
                 let w = g.weight(weight, &[columns, width]);
-                Product::Floats(g.gemm(x, w, true, None))
+                if g.is_packed() { g.packed_product(x, &[w]) } else { g.gemm(x, w, true, None) }
             }
-            Rows::Int8(rows) => Product::Int8(g.int8_product(rows, weight, columns, width)),
+            Rows::Int8(rows) => g.int8_product(rows, &[weight], columns),
         }
     }
 
-    /// A product as floats.
-    pub(super) fn floats(&mut self, product: Product) -> Value {
-        match product {
-            Product::Floats(y) => y,
-            Product::Int8(y) => self.graph.int8_floats(y),
+    /// Rows times three weights `[columns, width]`, transposed, side by side; in a packed graph.
+    pub(super) fn project_three(
+        &mut self,
+        rows: Rows,
+        weights: [&str; 3],
+        columns: usize,
+        width: usize,
+    ) -> Value {
+        match rows {
+            Rows::Floats(x) => {
+                let weights = weights.map(|weight| self.graph.weight(weight, &[columns, width]));
+                self.graph.packed_product(x, &weights)
+            }
+            Rows::Int8(rows) => self.graph.int8_product(rows, &weights, columns),
         }
     }
 
@@ -122,56 +105,32 @@ impl Forward<'_> {
         }
     }
 
-    /// max(wide, 0).
-    pub(super) fn relu(&mut self, wide: Product) -> Rows {
-        match wide {
-            Product::Floats(wide) => Rows::Floats(self.graph.relu(wide)),
-            Product::Int8(wide) => Rows::Int8(self.graph.int8_relu(wide)),
-        }
-    }
-
     /// gelu(rows gate') * (rows wide') of two weights `[columns, width]`.
-    pub(super) fn gated_gelu(
-        &mut self,
-        rows: Rows,
-        [gate, wide]: [&str; 2],
-        columns: usize,
-        width: usize,
-    ) -> Rows {
+    pub(super) fn gated_gelu(&mut self, rows: Rows, names: [&str; 2], columns: usize, width: usize) -> Rows {
         let g = &mut self.graph;
-        match rows {
+        let inner = match rows {
             Rows::Floats(x) => {
-                let weights = [gate, wide].map(|name| g.weight(name, &[columns, width]));
-                Rows::Floats(g.gated_gelu(x, weights))
+                let weights = names.map(|name| g.weight(name, &[columns, width]));
+                if g.is_packed() { g.packed_gated_gelu(x, weights) } else { g.gated_gelu(x, weights) }
             }
-            Rows::Int8(rows) => {
-                let [gate, wide] = [gate, wide].map(|name| g.int8_product(rows, name, columns, width));
-                Rows::Int8(g.int8_gated_gelu(gate, wide))
-            }
-        }
+            Rows::Int8(rows) => g.int8_gated_gelu(rows, &names, columns),
+        };
+        self.rows(inner)
     }
 
     /// A product as heads, `[batch, heads, positions, d_kv]`.
-    pub(super) fn split_heads(&mut self, product: Product, shape: &[Dim; 4]) -> Value {
+    pub(super) fn split_heads(&mut self, product: Value, shape: &[Dim; 4]) -> Value {
         let [batch, heads, positions, d_kv] = *shape;
-        match product {
-            Product::Floats(y) => {
-                let y = self.graph.reshape(y, &[batch, positions, heads, d_kv]);
-                self.graph.transpose(y, &[0, 2, 1, 3])
-            }
-            Product::Int8(y) => self.graph.int8_split_heads(y, shape),
-        }
+        let y = self.graph.reshape(product, &[batch, positions, heads, d_kv]);
+        self.graph.transpose(y, &[0, 2, 1, 3])
     }
 
     /// Joins heads to what a product reads, as many rows as the stream has.
     pub(super) fn merge_heads(&mut self, heads: Value, stream: Stream) -> Rows {
         let inner = self.config.num_heads * self.config.d_kv;
-        let g = &mut self.graph;
-        let rows = g.shape(stream.x)[0];
-        if g.is_int8() {
-            return Rows::Int8(g.int8_merge_heads(heads, rows, inner));
-        }
-        let y = g.transpose(heads, &[0, 2, 1, 3]);
-        Rows::Floats(g.reshape(y, &[rows, inner.into()]))
+        let rows = self.graph.shape(stream.x)[0];
+        let y = self.graph.transpose(heads, &[0, 2, 1, 3]);
+        let y = self.graph.reshape(y, &[rows, inner.into()]);
+        self.rows(y)
     }
 }

@@ -1,7 +1,7 @@
 //! One step of generation as a graph: a token of every text, over a cache of the positions before it.
 
 use super::graphs::{DECODER_IDS, ENCODER_HIDDEN, Forward, LOGITS, MASK};
-use super::rows::{Product, Rows, Stream};
+use super::rows::{Rows, Stream};
 use super::{Checkpoint, Config, Direction};
 use crate::graph::{Arithmetic, CACHE_BLOCK, Cached, DType, Dim, Graph, Value};
 
@@ -81,25 +81,19 @@ impl Forward<'_> {
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.SelfAttention.{name}.weight"));
         let g = &mut self.graph;
         let qkv = match h {
-            Rows::Floats(h) => {
+            Rows::Floats(h) if !g.is_packed() => {
                 let weights = [q, k, v].map(|name| g.weight(&name, &[inner, d]));
                 if g.kernels().are_fused() {
                     let weight = g.join_weights(&weights);
-                    Product::Floats(g.gemm(h, weight, true, None))
+                    g.gemm(h, weight, true, None)
                 } else {
                     let products = weights.map(|weight| g.gemm(h, weight, true, None));
-                    Product::Floats(g.concat(&products, 1))
+                    g.concat(&products, 1)
                 }
             }
-            Rows::Int8(h) => {
-                let products = [q, k, v].map(|name| g.int8_product(h, &name, inner, d));
-                Product::Int8(g.int8_beside(&products))
-            }
+            h => self.project_three(h, [&q, &k, &v], inner, d),
         };
-        let mixed = match qkv {
-            Product::Floats(qkv) => g.cached_attention(layer, qkv, cached),
-            Product::Int8(qkv) => g.int8_cached_attention(layer, qkv, cached),
-        };
+        let mixed = self.graph.cached_attention(layer, qkv, cached);
         let mixed = self.rows(mixed);
         self.add_product(stream, mixed, &o, d, inner);
     }
@@ -110,7 +104,6 @@ impl Forward<'_> {
         let (heads, d_kv, d) = (self.config.num_heads, self.config.d_kv, self.config.d_model);
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let q = self.project(h, &format!("{at}.EncDecAttention.q.weight"), heads * d_kv, d);
-        let q = self.floats(q);
         let g = &mut self.graph;
         let [w_k, w_v] = ["k", "v"]
             .map(|name| g.weight(&format!("{at}.EncDecAttention.{name}.weight"), &[1, heads, d_kv, d]));

@@ -56,12 +56,26 @@ fn integers_and_scales_are_those_of_the_reference() {
         assert_eq!(*weights.kept(), Kept::InMemory);
         let reference = expected("int8");
         let (bytes, _, shape) = weights.tensor(&format!("{WEIGHT}.int8"));
-        assert_eq!(shape, reference.shape(&format!("{name}.integers")));
-        let got: Vec<i8> = bytes.iter().map(|&byte| byte.cast_signed()).collect();
-        assert_eq!(got, reference.i8s(&format!("{name}.integers")), "{name}");
+        let &[inputs, outputs] = reference.shape(&format!("{name}.integers")) else { unreachable!() };
+        assert_eq!(shape, [outputs.div_ceil(32), inputs.div_ceil(4), 32, 4]);
+        let want = reference.i8s(&format!("{name}.integers"));
+        let mut sums = vec![0.0; outputs];
+        for (i, &byte) in bytes.iter().enumerate() {
+            // panels of 32 outputs, of blocks of 4 inputs
+            let (panel, block) = (i / shape[1..].iter().product::<usize>(), i / 128 % shape[1]);
+            let (output, input) = (panel * 32 + i / 4 % 32, block * 4 + i % 4);
+            let inside = output < outputs && input < inputs;
+            let number = if inside { want[input * outputs + output] } else { 0 };
+            assert_eq!(byte.cast_signed(), number, "{name}: input {input} of output {output}");
+            if inside {
+                sums[output] += f32::from(number);
+            }
+        }
         let (bytes, _, _) = weights.tensor(&format!("{WEIGHT}.int8.scale"));
         let got: Vec<f32> = bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-        assert_eq!(got, reference.f32s(&format!("{name}.scales")), "{name}");
+        let zeros = sums.iter().map(|sum| -128.0 * sum);
+        let want: Vec<f32> = reference.f32s(&format!("{name}.scales")).into_iter().chain(zeros).collect();
+        assert_eq!(got, want, "{name}");
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Batch {
     pub(crate) lengths: Vec<usize>,
     ids: Vec<i64>,
     pub(crate) mask: Vec<f32>,
+    packed_ids: Vec<i64>,
+    starts: Vec<i64>,
     prompt_lengths: Vec<usize>,
     prompts: Vec<f32>,
 }
@@ -39,15 +41,19 @@ impl Batch {
         let length = *lengths.iter().max().unwrap();
         let mut ids = vec![0; rows * length];
         let mut mask = vec![0.0; rows * length];
+        let (mut packed_ids, mut starts) = (Vec::new(), vec![0]);
         for i in 0..rows {
             let row = &mut ids[i * length..];
             let first = VOCABULARY + prompt_index[i] * per_prompt;
             row[..prompt_lengths[i]].iter_mut().zip(first..).for_each(|(id, row)| *id = row as i64);
             let at = prompt_lengths[i];
             row[at..at + text_lengths[i]].copy_from_slice(&text[i * width..i * width + text_lengths[i]]);
+            packed_ids.extend_from_slice(&row[..lengths[i]]);
+            starts.push(packed_ids.len() as i64);
             mask[i * length..i * length + lengths[i]].fill(1.0);
         }
-        Self { rows, length, lengths, ids, mask, prompt_lengths, prompts: expected.f32s("prompts") }
+        let prompts = expected.f32s("prompts");
+        Self { rows, length, lengths, ids, mask, packed_ids, starts, prompt_lengths, prompts }
     }
 
     pub(crate) fn inputs<'a>(&'a self, shapes: &Shapes) -> Vec<(&'static str, Input<'a>)> {
@@ -55,6 +61,8 @@ impl Batch {
             (graphs::IDS, Input::i64(shapes.source, &self.ids)),
             (graphs::MASK, Input::f32(shapes.source, &self.mask)),
             (graphs::PROMPT_ROWS, Input::f32(shapes.prompts, &self.prompts)),
+            (graphs::PACKED_IDS, Input::i64([self.packed_ids.len()], &self.packed_ids)),
+            (graphs::STARTS, Input::i64([self.starts.len()], &self.starts)),
         ]
     }
 
@@ -153,7 +161,10 @@ pub(crate) fn each_variant(check: impl Fn(&str, Arithmetic, &Model, &Tensors)) {
         let model = model(&fixtures().join("models").join(name));
         let mut graphs = vec![(Kernels::Standard, DType::F32), (Kernels::Fused, DType::F32)];
         match model.device() {
-            Device::Cpu => graphs.push((Kernels::FusedAttention, DType::F32)),
+            Device::Cpu => {
+                graphs
+                    .extend([Kernels::FusedAttention, Kernels::Packed].map(|kernels| (kernels, DType::F32)));
+            }
             Device::Cuda(_) => {
                 // attention's kernels for a GPU take 16 bits only, and heads of some widths
                 for half in [Precision::Bf16, Precision::F16] {

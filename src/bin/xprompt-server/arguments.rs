@@ -89,7 +89,7 @@ pub(crate) struct Arguments {
     #[arg(value_parser = positive, default_value_t = engine().max_batch_tokens)]
     pub(crate) max_batch_tokens: usize,
 
-    /// Padding that a batch may have, in percent of its tokens; on a CPU padding costs what text costs
+    /// Padding that a batch may have, in percent of its tokens; batches of labels on a CPU have none
     #[arg(long, env = "XPROMPT_MAX_PADDING", value_name = "PERCENT", default_value_t = engine().max_padding)]
     #[arg(help_heading = "Computing")]
     pub(crate) max_padding: usize,

@@ -3,7 +3,7 @@
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::{DynTensorValueType, TensorElementType};
 
-use super::int8::{input, output};
+use super::context::{input, output};
 use super::launch::copy;
 use crate::graph::Fused;
 use crate::runtime::Device;

@@ -11,7 +11,7 @@ use std::ffi::CString;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::{DynTensorValueType, TensorElementType};
 
-use super::int8::{by_rows, input, output, sizes_of};
+use super::context::{by_rows, input, output, sizes_of};
 use super::launch::{Arguments, Shape, launch};
 use super::operator::OnGpu;
 use super::rows;
@@ -63,7 +63,7 @@ unsafe impl Send for Layer {}
 fn inputs(element: TensorElementType) -> Vec<OperatorInput> {
     let x = || OperatorInput::required(element);
     let whole = || OperatorInput::required(TensorElementType::Int64);
-    vec![x(), x(), whole(), whole(), x(), OperatorInput::optional(TensorElementType::Float32)]
+    vec![x(), x(), whole(), whole(), x()]
 }
 
 fn layer(context: &KernelContext<'_>) -> ort::Result<usize> {
@@ -143,11 +143,6 @@ fn attend(context: &ComputeContext, layer: usize) -> ort::Result<()> {
     let [_, row_blocks] = sizes_of(shape)?;
     let ages = ages.try_extract_tensor::<i64>()?.1;
     let positions = positions.try_extract_tensor::<f32>()?.1;
-    let scales = if context.num_inputs()? > 5 { context.input(5)? } else { None };
-    let scales = match &scales {
-        Some(scales) => scales.try_extract_tensor::<f32>()?.1,
-        None => &[],
-    };
     let cache = cache.downcast::<DynTensorValueType>()?;
     let [blocks, layers, _, heads, in_block, d] = sizes_of(cache.shape())?;
     for (row, &age) in ages.iter().enumerate() {
@@ -165,27 +160,24 @@ fn attend(context: &ComputeContext, layer: usize) -> ort::Result<()> {
     let farthest = positions.len() / heads.max(1) - 1;
     let mut mixed = output(context, 0, &[rows, inner])?;
     by_rows(context, inner, mixed.try_extract_tensor_mut::<f32>()?.1, |row, mixed| {
-        let scale = scales.get(row).copied().unwrap_or(1.0);
         let age = ages[row].unsigned_abs() as usize;
         let own = &table[row * row_blocks..][..=age / in_block];
         let block = |i: usize| own[i].unsigned_abs() as usize;
-        let (mut query, mut scores, mut bias, mut p) =
-            (vec![0.0; d], vec![0.0; age + 1], vec![0.0; age + 1], vec![0.0; age + 1]);
+        let [mut scores, mut bias, mut p] = [(); 3].map(|()| vec![0.0; age + 1]);
         for (head, mixed) in mixed.chunks_mut(d).enumerate() {
             let part = |part: usize| &qkv[row * width + part * inner + head * d..][..d];
-            rows::scale(part(0), scale, &mut query);
             // SAFETY: the place is inside the cache, as was checked above. The block that a row writes to is that row's
             // alone, and of its blocks a head has its own part.
             let (key, value) = unsafe { layer.place(block(age / in_block), head, age % in_block) };
-            rows::scale(part(1), scale, key);
-            rows::scale(part(2), scale, value);
+            key.copy_from_slice(part(1));
+            value.copy_from_slice(part(2));
             // what has been written is read from here on
             let of_block = |i: usize| {
                 // SAFETY: as above; positions up to the row's age were written, and are not while the step reads them.
                 unsafe { layer.read(block(i), head, in_block.min(age + 1 - i * in_block)) }
             };
             for (i, scores) in scores.chunks_mut(in_block).enumerate() {
-                rows::dot_each(&query, of_block(i).0, scores);
+                rows::dot_each(part(0), of_block(i).0, scores);
             }
             for (back, bias) in bias.iter_mut().rev().enumerate() {
                 *bias = positions[back.min(farthest) * heads + head];
@@ -196,7 +188,8 @@ fn attend(context: &ComputeContext, layer: usize) -> ort::Result<()> {
                 rows::add_each(p, of_block(i).1, mixed);
             }
         }
-    })
+    });
+    Ok(())
 }
 
 // === impl Layer ===

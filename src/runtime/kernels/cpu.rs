@@ -10,7 +10,7 @@ use std::f32::consts::FRAC_2_SQRT_PI;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
-use super::int8::{by_rows, input, output, sizes_of};
+use super::context::{by_rows, input, output, sizes_of};
 use super::operator::{inputs, outputs};
 use super::rows;
 use crate::graph::Fused;
@@ -191,7 +191,8 @@ fn biased_softmax(context: &ComputeContext) -> ort::Result<()> {
         let own = row * keys % position.len();
         let hidden = if hidden.is_empty() { &[] } else { &hidden[row / (heads * queries) * keys..][..keys] };
         rows::softmax(&scores[row * keys..][..keys], &position[own..][..keys], hidden, p);
-    })
+    });
+    Ok(())
 }
 
 fn softmax_grad(p: &[f32], dy: &[f32], width: usize) -> Vec<f32> {

@@ -1,28 +1,37 @@
-//! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU. Those of [`Int8`]
-//! are for a CPU.
+//! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU. Those of [`Packed`]
+//! and [`Int8`] are for a CPU.
 //!
 //! `kernels.cu`, `attention.cu` and `cached.cu` are compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the
 //! driver compiles it for its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
 
+#[macro_use]
+mod vectorized;
+
 mod after;
 mod cached;
+mod context;
 mod cpu;
 mod int8;
 mod launch;
 mod most_likely;
+mod native;
 mod operator;
+mod packed;
 mod rows;
 
 use ort::operator::OperatorDomain;
 use ort::value::TensorElementType;
 
 use super::Device;
-use crate::graph::{FUSED_DOMAIN, Fused, Int8};
+use crate::graph::{FUSED_DOMAIN, Fused, Int8, Packed};
 use after::After;
 use cpu::CpuOperator;
 use int8::Int8Operator;
 use most_likely::MostLikely;
 use operator::CudaOperator;
+use packed::PackedOperator;
+
+pub(super) use native::are_wide;
 
 /// The operators with their kernels for a device.
 pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
@@ -48,6 +57,9 @@ pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
     }
     domain = domain.add(MostLikely(device))?;
     if device == Device::Cpu {
+        for packed in Packed::ALL {
+            domain = domain.add(PackedOperator(packed))?;
+        }
         for int8 in Int8::ALL {
             domain = domain.add(Int8Operator(int8))?;
         }

@@ -5,7 +5,7 @@
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
-use super::int8::{by_rows, input, output, sizes_of};
+use super::context::{by_rows, input, output, sizes_of};
 use super::launch::{Arguments, Shape, launch};
 use super::operator::OnGpu;
 use super::rows;
@@ -61,7 +61,8 @@ fn on_cpu(context: &ComputeContext) -> ort::Result<()> {
     let mut best = output(context, 0, &[count])?;
     by_rows(context, 1, best.try_extract_tensor_mut::<f32>()?.1, |row, best| {
         best[0] = rows::largest(&logits[row * width..][..width]) as f32;
-    })
+    });
+    Ok(())
 }
 
 fn on_gpu(context: &ComputeContext) -> ort::Result<()> {

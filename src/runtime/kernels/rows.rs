@@ -14,45 +14,6 @@ const LANES: usize = 16;
 const GELU_SLOPE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const GELU_CUBIC: f32 = 0.044_715;
 
-/// Compiles a function for wide vectors too, and picks what the processor has. Its sums are the same everywhere: nothing
-/// is reordered, and no product and sum is fused.
-macro_rules! vectorized {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => { $(
-        $(#[$doc])*
-        pub(super) fn $name($($arg: $type),*) $(-> $result)? {
-            #[inline(always)]
-            fn plain($($arg: $type),*) $(-> $result)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-                fn with_avx512($($arg: $type),*) $(-> $result)? {
-                    plain($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn with_avx2($($arg: $type),*) $(-> $result)? {
-                    plain($($arg),*)
-                }
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                {
-                    // SAFETY: the processor was just asked.
-                    #[expect(unsafe_code)]
-                    return unsafe { with_avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the processor was just asked.
-                    #[expect(unsafe_code)]
-                    return unsafe { with_avx2($($arg),*) };
-                }
-            }
-            plain($($arg),*)
-        }
-    )* };
-}
-
 vectorized! {
     /// Integers of a row; returns their scale.
     fn quantize(x: &[f32], integers: &mut [u8]) -> f32 {
@@ -79,35 +40,38 @@ vectorized! {
         integers_of(scaled, integers)
     }
 
-    /// x + y * scale.
-    fn add_scaled(x: &[f32], y: &[f32], scale: f32, sum: &mut [f32]) {
+    /// x + y.
+    fn add(x: &[f32], y: &[f32], sum: &mut [f32]) {
         for ((sum, x), y) in sum.iter_mut().zip(x).zip(y) {
-            *sum = x + y * scale;
+            *sum = x + y;
         }
     }
 
-    /// x * scale.
-    fn scale(x: &[f32], scale: f32, scaled: &mut [f32]) {
-        for (scaled, x) in scaled.iter_mut().zip(x) {
-            *scaled = x * scale;
+    /// integers * scale.
+    fn to_floats(integers: &[i8], scale: f32, floats: &mut [f32]) {
+        for (float, &integer) in floats.iter_mut().zip(integers) {
+            *float = f32::from(integer) * scale;
         }
     }
 
-    /// Integers of gelu(gate * scale) * wide * scale; returns their scale. `product` is overwritten.
-    fn gated_gelu_quantize(gate: &[f32], wide: &[f32], scale: f32, product: &mut [f32], integers: &mut [u8]) -> f32 {
-        for ((product, gate), wide) in product.iter_mut().zip(gate).zip(wide) {
-            let x = gate * scale;
-            *product = gelu(x) * wide;
+    /// gelu(gate) * wide, in the place of the gate.
+    fn gated_gelu(gate: &mut [f32], wide: &[f32]) {
+        for (gate, wide) in gate.iter_mut().zip(wide) {
+            *gate = gelu(*gate) * wide;
         }
-        integers_of(product, integers) * scale
     }
 
-    /// Integers of max(wide, 0) * scale; returns their scale. `positive` is overwritten.
-    fn relu_quantize(wide: &[f32], scale: f32, positive: &mut [f32], integers: &mut [u8]) -> f32 {
-        for (positive, &wide) in positive.iter_mut().zip(wide) {
-            *positive = if wide > 0.0 { wide } else { 0.0 };
+    /// Softmax of a row, in its place.
+    fn plain_softmax(p: &mut [f32]) {
+        softmax_of(p);
+    }
+
+    /// Softmax of scores + position, in the place of the scores.
+    fn softmax_in_place(p: &mut [f32], position: &[f32]) {
+        for (p, position) in p.iter_mut().zip(position) {
+            *p += position;
         }
-        integers_of(positive, integers) * scale
+        softmax_of(p);
     }
 
     /// The product of x with each row of as many elements.
@@ -157,30 +121,36 @@ vectorized! {
         for (p, hidden) in p.iter_mut().zip(hidden) {
             *p += hidden;
         }
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let (blocks, rest) = p.as_chunks::<LANES>();
-        for block in blocks {
-            for lane in 0..LANES {
-                lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
-            }
+        softmax_of(p);
+    }
+}
+
+/// Softmax of a row, in its place.
+#[inline(always)]
+fn softmax_of(p: &mut [f32]) {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = p.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
         }
-        let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut lanes = [0.0; LANES];
-        let (blocks, rest) = p.as_chunks_mut::<LANES>();
-        for block in blocks {
-            for lane in 0..LANES {
-                block[lane] = exp(block[lane] - highest);
-                lanes[lane] += block[lane];
-            }
+    }
+    let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = p.as_chunks_mut::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            block[lane] = exp(block[lane] - highest);
+            lanes[lane] += block[lane];
         }
-        for (lane, p) in lanes.iter_mut().zip(rest) {
-            *p = exp(*p - highest);
-            *lane += *p;
-        }
-        let inverse = 1.0 / lanes.iter().sum::<f32>();
-        for p in p {
-            *p *= inverse;
-        }
+    }
+    for (lane, p) in lanes.iter_mut().zip(rest) {
+        *p = exp(*p - highest);
+        *lane += *p;
+    }
+    let inverse = 1.0 / lanes.iter().sum::<f32>();
+    for p in p {
+        *p *= inverse;
     }
 }
 

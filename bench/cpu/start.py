@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""From exec to ready, and what the server holds in memory then, with files in the page cache and without.
+
+    make bench-cpu-start
+    .cache/bench-cpu/venv/bin/python bench/cpu/start.py --models t5-nano --rounds 3
+
+Each start is a server of its own with one prompt, and ends when /health/ready says 200. `cold` starts have the model's
+files dropped from the page cache first, `first` in int8 also has no integers yet. Adds JSON lines to --out as run.py does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import models
+import run
+import servers
+
+STARTS = {"f32": ("warm", "cold"), "int8": ("warm", "cold", "first")}
+
+
+def main() -> int:
+    args = parse()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    client, server = run.build(args.profile), servers.build(args.profile)
+    for name in args.models:
+        model = run.prepare(name, args.cache, [])
+        prompts = args.cache / f"prompts-{name}-1"
+        subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", "1"], check=True)
+        for precision, kinds in STARTS.items():
+            for kind in kinds:
+                rounds = 1 if kind == "first" else args.rounds
+                found = [start(args, server, model, prompts, precision, kind) for _ in range(rounds)]
+                weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+                line = {"bench": "cpu-start", "model": name, "precision": precision, "start": kind}
+                line |= {"weights_mib": weights >> 20, "seconds": [round(each.pop("seconds"), 3) for each in found]}
+                line |= {key: round(statistics.median(each[key] for each in found)) for key in found[0]}
+                run.add(args.out, line)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=names, default=["t5-nano", "base", "large"], help=", ".join(models.SHAPES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--profile", default="release")
+    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
+    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
+    args = parser.parse_args()
+    args.out = args.out or args.cache / "results.jsonl"
+    return args
+
+
+def start(args, server: Path, model: Path, prompts: Path, precision: str, kind: str) -> dict:
+    integers = model / ".xprompt"
+    if kind == "first":
+        shutil.rmtree(integers, ignore_errors=True)
+    if kind != "warm":
+        for file in (file for file in [server, *model.iterdir(), *integers.glob("*")] if file.is_file()):
+            forget(file)
+    command, _ = servers.start_command(args, f"xprompt-{precision}", server, model, prompts, prompts)
+    log = args.cache / "start.log"
+    with open(log, "w") as errors:
+        begin = time.monotonic()
+        process = subprocess.Popen(command, stdout=errors, stderr=errors)
+        try:
+            servers.await_ready(process, f"xprompt-{precision}", log, pause=0.002)
+            return {"seconds": time.monotonic() - begin, **memory(process.pid)}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def forget(file: Path) -> None:
+    """Drops a file's pages from the page cache; those that somebody has mapped stay."""
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def memory(pid: int) -> dict[str, float]:
+    """MiB: all that is resident, and of that what is the process's own and not pages of files."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.endswith("kB")}
+    return {"resident_mib": sizes["Rss"], "private_mib": sizes["Anonymous"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+//! Self-attention, one head of one example at a time.
+
+use super::tiles::{self, At, COLUMNS, ROWS};
+use super::{Each, Shared};
+use crate::runtime::kernels::rows;
+
+/// What attends to what, in a packed batch.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct SelfAttention<'a> {
+    /// `[rows, 3 * heads * d]`: the queries, the keys and the values of all heads.
+    pub(in super::super) qkv: &'a [f32],
+    /// Where the rows of each example begin, and where the last ends.
+    pub(in super::super) starts: &'a [i64],
+    /// `[heads, 2 * far + 1]`: the bias of a key by how far it is behind the query, from -far to far; farther ones have
+    /// that of the farthest.
+    pub(in super::super) position: &'a [f32],
+    pub(in super::super) heads: usize,
+}
+
+/// Examples of the same length, with a bias for each pair of positions.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Biased<'a> {
+    /// `[examples * length, 3 * heads * d]`.
+    pub(in super::super) qkv: &'a [f32],
+    /// `[examples, heads, length, length]`.
+    pub(in super::super) bias: &'a [f32],
+    pub(in super::super) heads: usize,
+    pub(in super::super) length: usize,
+}
+
+/// softmax(q k' + position) v, `[rows, heads * d]`. Examples do not see each other.
+pub(in super::super) fn attend(each: Each<'_>, of: SelfAttention<'_>, y: &mut [f32]) {
+    let SelfAttention { qkv, starts, position, heads } = of;
+    let rows = y_rows(starts);
+    if rows == 0 {
+        return;
+    }
+    assert!(heads > 0 && position.len().is_multiple_of(heads), "rows and heads");
+    let inner = qkv.len() / 3 / rows;
+    assert!(qkv.len() == 3 * rows * inner && y.len() == rows * inner, "queries, keys and values of rows");
+    let (d, table) = (inner / heads, position.len() / heads);
+    let y = Shared(y.as_mut_ptr());
+    each((starts.len() - 1) * heads, &|piece| {
+        let (example, head) = (piece / heads, piece % heads);
+        let [first, end] = [starts[example], starts[example + 1]].map(|at| at.unsigned_abs() as usize);
+        let length = end - first;
+        if length == 0 {
+            return;
+        }
+        let position = toeplitz(&position[head * table..][..table], length);
+        // the bias of the first key is one further on for each query before
+        let bias = |query: usize| &position[length - 1 - query..][..length];
+        // SAFETY: the example's rows end at `end`, and a head's columns within them.
+        unsafe {
+            one_head([length, d], three(qkv, inner, first, head * d), bias, part(y, inner, first, head * d));
+        }
+    });
+}
+
+/// softmax(q k' + bias) v, `[examples * length, heads * d]`.
+pub(in super::super) fn attend_biased(each: Each<'_>, biased: Biased<'_>, y: &mut [f32]) {
+    let Biased { qkv, bias, heads, length } = biased;
+    let pairs = length * length;
+    assert!(heads > 0 && length > 0 && bias.len().is_multiple_of(heads * pairs), "biases of all pairs");
+    let examples = bias.len() / pairs / heads;
+    let inner = qkv.len() / 3 / (examples * length).max(1);
+    assert!(qkv.len() == 3 * examples * length * inner && 3 * y.len() == qkv.len(), "rows of all examples");
+    let d = inner / heads;
+    let y = Shared(y.as_mut_ptr());
+    each(examples * heads, &|piece| {
+        let (first, head) = (piece / heads * length, piece % heads);
+        let (from, to) = (three(qkv, inner, first, head * d), part(y, inner, first, head * d));
+        let bias = |query: usize| &bias[piece * pairs + query * length..][..length];
+        // SAFETY: the example has `length` rows, and a head's columns are within them.
+        unsafe { one_head([length, d], from, bias, to) };
+    });
+}
+
+/// Queries, keys and values of a head from an example's first row on.
+fn three(qkv: &[f32], inner: usize, first: usize, column: usize) -> [At<*const f32>; 3] {
+    [0, 1, 2].map(|part| {
+        let from = &qkv[first * 3 * inner + part * inner + column..];
+        At { data: from.as_ptr(), stride: 3 * inner }
+    })
+}
+
+/// Where a head's results go from an example's first row on.
+fn part(y: Shared, inner: usize, first: usize, column: usize) -> At<*mut f32> {
+    // SAFETY: the caller has checked that y has these rows.
+    At { data: unsafe { y.at(first * inner + column) }, stride: inner }
+}
+
+fn y_rows(starts: &[i64]) -> usize {
+    assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
+    starts.last().map_or(0, |&end| end.unsigned_abs() as usize)
+}
+
+/// The bias of key k for query q at `k + length - 1 - q`.
+fn toeplitz(table: &[f32], length: usize) -> Vec<f32> {
+    let far = table.len() / 2;
+    let last = 2 * length - 1;
+    (0..last).map(|i| table[(i + far).saturating_sub(length - 1).min(table.len() - 1)]).collect()
+}
+
+/// # Safety
+/// `q`, `k`, `v` and `y` have `length` rows of `d` floats, and nobody else uses those of y.
+unsafe fn one_head<'b>(
+    [length, d]: [usize; 2],
+    [q, k, v]: [At<*const f32>; 3],
+    bias: impl Fn(usize) -> &'b [f32],
+    y: At<*mut f32>,
+) {
+    let panels = length.div_ceil(COLUMNS);
+    let (keys, wide) = (panels * COLUMNS, d.next_multiple_of(COLUMNS));
+    let mut turned = vec![0.0; d * keys];
+    for (panel, turned) in turned.chunks_mut(d * COLUMNS).enumerate() {
+        let columns = (length - panel * COLUMNS).min(COLUMNS);
+        // SAFETY: these keys are there.
+        unsafe { tiles::turn([columns, d], k.row(panel * COLUMNS), turned) };
+    }
+    // values behind each other, in whole panels
+    let mut values = vec![0.0; length * wide];
+    for (i, row) in values.chunks_mut(wide).enumerate() {
+        // SAFETY: this value is there.
+        unsafe { std::ptr::copy_nonoverlapping(v.row(i).data, row.as_mut_ptr(), d) };
+    }
+    let mut scores = vec![0.0; ROWS * keys];
+    for first in (0..length).step_by(ROWS) {
+        let count = (length - first).min(ROWS);
+        for (panel, turned) in turned.chunks(d * COLUMNS).enumerate() {
+            let to = At { data: scores[panel * COLUMNS..].as_mut_ptr(), stride: keys };
+            // SAFETY: the panel is of as many rows as a query is wide.
+            unsafe {
+                let b = At { data: turned.as_ptr(), stride: COLUMNS };
+                tiles::product([count, d, COLUMNS], q.row(first), b, to);
+            }
+        }
+        for (i, scores) in scores.chunks_mut(keys).take(count).enumerate() {
+            rows::softmax_in_place(&mut scores[..length], bias(first + i));
+        }
+        for column in (0..d).step_by(COLUMNS) {
+            let columns = (d - column).min(COLUMNS);
+            let a = At { data: scores.as_ptr(), stride: keys };
+            let b = At { data: values[column..].as_ptr(), stride: wide };
+            // SAFETY: values are as wide as whole panels; the caller gave the place of the results.
+            unsafe {
+                let to = At { data: y.data.add(first * y.stride + column), ..y };
+                tiles::product([count, length, columns], a, b, to);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Attention of decoder positions to the packed rows of the encoder, absorbed: keys and values are never made.
+
+use super::products::Weight;
+use super::tiles::{self, At, COLUMNS, DOT_COLUMNS, DOT_ROWS, ROWS};
+use super::{Each, Shared};
+use crate::runtime::kernels::rows;
+
+/// What attends to what.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Absorbed<'a> {
+    /// `[examples * positions, heads * d]`.
+    pub(in super::super) q: &'a [f32],
+    /// `[rows, width]`.
+    pub(in super::super) hidden: &'a [f32],
+    /// Where the rows of each example begin, and where the last ends.
+    pub(in super::super) starts: &'a [i64],
+    /// `[heads * d, width]`.
+    pub(in super::super) keys: Stored<'a>,
+    /// `[heads * d, width]`.
+    pub(in super::super) values: Stored<'a>,
+    pub(in super::super) heads: usize,
+}
+
+/// A weight in the order of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Stored<'a> {
+    Floats(Weight),
+    /// With a scale for each row.
+    Int8 {
+        values: &'a [i8],
+        scales: &'a [f32],
+    },
+}
+
+/// Columns of a weight that a piece of work takes.
+const TOGETHER: usize = 8 * COLUMNS;
+
+/// softmax(q (hidden keys')') (hidden values'), `[examples * positions, heads * d]`, head by head.
+pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [f32]) {
+    let Absorbed { q, hidden, starts, keys, values, heads } = absorbed;
+    let inner = keys.rows();
+    let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, starts.len() - 1);
+    let total = starts[examples].unsigned_abs() as usize;
+    assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
+    let width = keys.width();
+    assert_eq!(hidden.len(), total * width, "rows of all examples");
+    assert!(keys.has(inner, width) && values.has(inner, width), "keys and values of the encoder's rows");
+    assert!(y.len() == q.len() && rows.is_multiple_of(examples.max(1)), "positions of examples");
+    // what the queries ask of the encoder's own columns; then what they get: `[rows, heads, width]`
+    let mut asked = vec![0.0_f32; rows * heads * width];
+    let shared = Shared(asked.as_mut_ptr());
+
+    let groups = width.div_ceil(TOGETHER);
+    each(heads * groups, &|piece| {
+        let (head, first_column) = (piece / groups, piece % groups * TOGETHER);
+        let own = TOGETHER.min(width - first_column);
+        let mut panels = vec![0.0; d * TOGETHER];
+        for (k, panels) in panels.chunks_mut(TOGETHER).enumerate() {
+            keys.read(head * d + k, width, first_column, &mut panels[..own]);
+        }
+        for column in (0..own).step_by(COLUMNS) {
+            let columns = (own - column).min(COLUMNS);
+            for first in (0..rows).step_by(ROWS) {
+                let count = (rows - first).min(ROWS);
+                let a = At { data: q[first * inner + head * d..].as_ptr(), stride: inner };
+                let b = At { data: panels[column..].as_ptr(), stride: TOGETHER };
+                // SAFETY: no other piece has these columns of this head.
+                unsafe {
+                    let to = shared.at((first * heads + head) * width + first_column + column);
+                    tiles::product([count, d, columns], a, b, At { data: to, stride: heads * width });
+                }
+            }
+        }
+    });
+
+    // few examples are shared by more threads
+    let at_once = if examples < 8 { ROWS / 2 } else { 2 * ROWS };
+    let per_example = rows / examples.max(1) * heads;
+    let blocks = per_example.div_ceil(at_once);
+    each(examples * blocks, &|piece| {
+        let (example, block) = (piece / blocks, piece % blocks);
+        let [first, end] = [starts[example], starts[example + 1]].map(|at| at.unsigned_abs() as usize);
+        let own = block * at_once..((block + 1) * at_once).min(per_example);
+        let at = (example * per_example + own.start) * width;
+        // SAFETY: no other piece has these rows.
+        let asked = unsafe { shared.part(at..at + own.len() * width) };
+        look(asked, &hidden[first * width..end * width], width);
+    });
+
+    let y = Shared(y.as_mut_ptr());
+    let groups = d.div_ceil(4 * DOT_COLUMNS);
+    each(heads * groups, &|piece| {
+        let (head, group) = (piece / groups, piece % groups);
+        let own = group * 4 * DOT_COLUMNS..((group + 1) * 4 * DOT_COLUMNS).min(d);
+        let mut weight = vec![0.0; DOT_COLUMNS * width];
+        for column in own.clone().step_by(DOT_COLUMNS) {
+            let columns = (own.end - column).min(DOT_COLUMNS);
+            for (k, weight) in weight.chunks_mut(width).take(columns).enumerate() {
+                values.read(head * d + column + k, width, 0, weight);
+            }
+            for first in (0..rows).step_by(DOT_ROWS) {
+                let count = (rows - first).min(DOT_ROWS);
+                let stride = heads * width;
+                // SAFETY: nobody writes to what was asked any more, and no other piece has these columns of y.
+                unsafe {
+                    let a = At { data: shared.at((first * heads + head) * width).cast_const(), stride };
+                    let b = At { data: weight.as_ptr(), stride: width };
+                    let to = At { data: y.at(first * inner + head * d + column), stride: inner };
+                    tiles::dots([count, width, columns], a, b, to);
+                }
+            }
+        }
+    });
+}
+
+// === impl Stored ===
+
+impl Stored<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Floats(weight) => weight.outputs,
+            Self::Int8 { scales, .. } => scales.len(),
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::Floats(weight) => weight.inner,
+            Self::Int8 { values, scales } => values.len() / scales.len().max(1),
+        }
+    }
+
+    fn has(&self, rows: usize, width: usize) -> bool {
+        match self {
+            Self::Floats(weight) => (weight.outputs, weight.inner) == (rows, width),
+            Self::Int8 { values, scales } => scales.len() == rows && values.len() == rows * width,
+        }
+    }
+
+    /// Elements of a row from a column on, as floats.
+    fn read(&self, row: usize, width: usize, column: usize, floats: &mut [f32]) {
+        assert!(row < self.rows() && column + floats.len() <= width, "elements of the weight");
+        match self {
+            // SAFETY: the weight has these elements; it may be aligned to bytes only.
+            Self::Floats(weight) => unsafe {
+                let from = weight.at(row, column).cast::<u8>();
+                std::ptr::copy_nonoverlapping(from, floats.as_mut_ptr().cast(), size_of_val(floats));
+            },
+            Self::Int8 { values, scales } => {
+                rows::to_floats(&values[row * width + column..][..floats.len()], scales[row], floats);
+            }
+        }
+    }
+}
+
+/// Each row of `asked` becomes the mean of the rows of `hidden`, weighed by the softmax of its product with them.
+fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
+    let (rows, length) = (asked.len() / width, hidden.len() / width);
+    let mut scores = vec![0.0; rows * length];
+    for key in (0..length).step_by(DOT_COLUMNS) {
+        for row in (0..rows).step_by(DOT_ROWS) {
+            let (count, columns) = ((rows - row).min(DOT_ROWS), (length - key).min(DOT_COLUMNS));
+            let a = At { data: asked[row * width..].as_ptr(), stride: width };
+            let b = At { data: hidden[key * width..].as_ptr(), stride: width };
+            let to = At { data: scores[row * length + key..].as_mut_ptr(), stride: length };
+            // SAFETY: all have as many rows and columns.
+            unsafe { tiles::dots([count, width, columns], a, b, to) };
+        }
+    }
+    scores.chunks_mut(length.max(1)).for_each(rows::plain_softmax);
+    let whole = width / COLUMNS * COLUMNS;
+    let mut rest = Vec::new();
+    for column in (0..width).step_by(COLUMNS) {
+        let columns = (width - column).min(COLUMNS);
+        let mut b = At { data: hidden[column..].as_ptr(), stride: width };
+        if column >= whole {
+            rest.resize(length * COLUMNS, 0.0);
+            for (rest, hidden) in rest.chunks_mut(COLUMNS).zip(hidden.chunks(width)) {
+                rest[..columns].copy_from_slice(&hidden[column..]);
+            }
+            b = At { data: rest.as_ptr(), stride: COLUMNS };
+        }
+        for first in (0..rows).step_by(ROWS) {
+            let count = (rows - first).min(ROWS);
+            let a = At { data: scores[first * length..].as_ptr(), stride: length };
+            let to = At { data: asked[first * width + column..].as_mut_ptr(), stride: width };
+            // SAFETY: as above; what was asked is in the scores.
+            unsafe { tiles::product([count, length, columns], a, b, to) };
+        }
+    }
+}

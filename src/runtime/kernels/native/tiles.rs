@@ -1,0 +1,145 @@
+//! Small products that stay in the registers: tiles of 12 rows by 32 columns.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod plain;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+/// Rows of a tile.
+pub(super) const ROWS: usize = 12;
+/// Columns of a tile, and of the panels that weights are stored in.
+pub(super) const COLUMNS: usize = 32;
+/// Rows of integers that are multiplied at once.
+pub(super) const DEPTH: usize = 4;
+/// Rows of a tile of dot products.
+pub(super) const DOT_ROWS: usize = 6;
+/// Columns of a tile of dot products.
+pub(super) const DOT_COLUMNS: usize = 4;
+
+/// Whether the processor has vectors of 512 bits.
+pub(in crate::runtime) fn are_wide() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return wide::are_here();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// A matrix in memory: where it begins, and how far apart its rows are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<T> {
+    pub(super) data: T,
+    pub(super) stride: usize,
+}
+
+// === impl At ===
+
+impl At<*const f32> {
+    /// From a row on.
+    ///
+    /// # Safety
+    /// The matrix has that row.
+    pub(super) unsafe fn row(self, i: usize) -> Self {
+        // SAFETY: the caller's duty.
+        Self { data: unsafe { self.data.add(i * self.stride) }, ..self }
+    }
+}
+
+/// c `[rows, columns]` = a `[rows, inner]` b `[inner, columns]`, of at most [`ROWS`] rows and [`COLUMNS`] columns.
+///
+/// # Safety
+/// All three lie in memory as they say; of b whole rows of [`COLUMNS`] floats may be read.
+pub(super) unsafe fn product(
+    [rows, inner, columns]: [usize; 3],
+    a: At<*const f32>,
+    b: At<*const f32>,
+    c: At<*mut f32>,
+) {
+    debug_assert!(rows <= ROWS && columns <= COLUMNS);
+    #[cfg(target_arch = "x86_64")]
+    if wide::are_here() {
+        // SAFETY: the processor was just asked; memory is the caller's duty.
+        return unsafe { wide::product([rows, inner, columns], a, b, c) };
+    }
+    plain::product([rows, inner, columns], a, b, c);
+}
+
+/// c `[rows, columns]` = a `[rows, inner]` b' `[columns, inner]`, of at most [`DOT_ROWS`] rows and [`DOT_COLUMNS`]
+/// columns.
+///
+/// # Safety
+/// All three lie in memory as they say.
+pub(super) unsafe fn dots(
+    [rows, inner, columns]: [usize; 3],
+    a: At<*const f32>,
+    b: At<*const f32>,
+    c: At<*mut f32>,
+) {
+    debug_assert!(rows <= DOT_ROWS && columns <= DOT_COLUMNS);
+    #[cfg(target_arch = "x86_64")]
+    if wide::are_here() {
+        // SAFETY: the processor was just asked; memory is the caller's duty.
+        return unsafe { wide::dots([rows, inner, columns], a, b, c) };
+    }
+    plain::dots([rows, inner, columns], a, b, c);
+}
+
+/// The rows of b `[columns, inner]` as columns of a panel `[inner, COLUMNS]`.
+///
+/// # Safety
+/// b lies in memory as it says, and the panel has `inner` rows.
+pub(super) unsafe fn turn([columns, inner]: [usize; 2], b: At<*const f32>, panel: &mut [f32]) {
+    debug_assert!(columns <= COLUMNS && panel.len() >= inner * COLUMNS);
+    let mut first = 0;
+    #[cfg(target_arch = "x86_64")]
+    if wide::are_here() && columns == COLUMNS {
+        first = inner / 16 * 16;
+        // SAFETY: the processor was just asked; memory is the caller's duty.
+        unsafe { wide::turn(first, b, panel.as_mut_ptr()) };
+    }
+    for j in 0..columns {
+        for k in first..inner {
+            // SAFETY: the caller's duty.
+            panel[k * COLUMNS + j] = unsafe { b.data.add(j * b.stride + k).read_unaligned() };
+        }
+    }
+}
+
+/// What a product of integers is multiplied by, and what it begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scales {
+    /// Of each row.
+    pub(super) rows: *const f32,
+    /// Of each column.
+    pub(super) columns: *const f32,
+    /// What the zero of the rows adds to each column.
+    pub(super) zeros: *const f32,
+}
+
+/// c `[rows, columns]` = (a `[rows, 4 * inner]` - 128) b, of at most [`ROWS`] rows and a panel `[inner, 32, 4]`, times
+/// scales.
+///
+/// # Safety
+/// All lie in memory as they say.
+pub(super) unsafe fn integers(
+    [rows, inner, columns]: [usize; 3],
+    a: At<*const u8>,
+    panel: *const i8,
+    scales: Scales,
+    c: At<*mut f32>,
+) {
+    debug_assert!(rows <= ROWS && columns <= COLUMNS);
+    #[cfg(target_arch = "x86_64")]
+    if wide::have_integers() {
+        // SAFETY: the processor was just asked; memory is the caller's duty.
+        return unsafe { wide::integers([rows, inner, columns], a, panel, scales, c) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if avx2::is_here() {
+        // SAFETY: as above.
+        return unsafe { avx2::integers([rows, inner, columns], a, panel, scales, c) };
+    }
+    plain::integers([rows, inner, columns], a, panel, scales, c);
+}

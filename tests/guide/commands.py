@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "target/debug"
 PAGES = ["docs/guide/first.md", "docs/guide/own-task.md", "docs/guide/ratios.md", "docs/guide/serving.md"]
-PAGES += ["docs/operation.md"]
+PAGES += ["docs/guide/peft.md", "docs/operation.md"]
 SLOW = {
     "make setup": "every target that needs ONNX Runtime",
     "cargo install --locked --path .": "make packaging",

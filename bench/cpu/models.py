@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
 import t5_shapes  # noqa: E402
 
+SHAPES = t5_shapes.SHAPES
+
 PROMPT = 20  # rows in front of each text
 GENERATE = 16
 
@@ -26,7 +28,7 @@ def make(name: str, folder: Path) -> Path:
         return model
     shutil.rmtree(model, ignore_errors=True)
     model.mkdir(parents=True)
-    if name in t5_shapes.SHAPES:
+    if name in SHAPES:
         random_weights(name, model)
     else:
         shutil.copytree(ROOT / "models" / name, model, dirs_exist_ok=True)

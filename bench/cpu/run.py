@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
         ("--engines", args.engines, [*OURS, *PEERS]),
         ("--only", args.only, WORKS),
         ("--texts", args.texts, TEXTS),
-        ("--models", args.models, [*models.t5_shapes.SHAPES, "t5-nano"]),
+        ("--models", args.models, [*models.SHAPES, "t5-nano"]),
     ):
         if unknown := [name for name in given if name not in known]:
             parser.error(f"{flag}: unknown {', '.join(unknown)}; choose from {', '.join(known)}")

@@ -204,11 +204,9 @@ impl Session {
     ) -> Result<Outputs, RuntimeError> {
         let read: Vec<(&str, Input<'_>)> =
             inputs.iter().filter(|(name, _)| self.reads(name)).cloned().collect();
-        if let Loaded { session: Some(session), replays: Some(replays), .. } = &mut self.inner {
-            let results = replays.run(session, &self.outputs, &read, wanted)?;
-            return self.checked(results);
-        }
-        let results = {
+        let results = if let Loaded { session: Some(session), replays: Some(replays), .. } = &mut self.inner {
+            replays.run(session, &self.outputs, &read, wanted)?
+        } else {
             let _beside_others = self.inner.on_gpu.then(gpu::beside_others);
             let values = host_values(&read)?;
             let mut results = self.inner.get().run(values)?;

@@ -37,6 +37,7 @@ mod placement;
 mod prompt_file;
 /// Prompts for the bundled model, and a server on them.
 mod prompts;
+/// Gradients with activations that are computed again.
 mod recompute;
 /// Comparing pages with what they have to be.
 #[path = "../reference/page.rs"]

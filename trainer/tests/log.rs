@@ -132,6 +132,7 @@ fn a_line_names_its_event_and_its_fields() {
             "event": "candidate_dropped", "part": "token pruning", "task": "rte", "seed": 7, "candidate": "40 %",
             "step": 100,
         }),
+        json!({"event": "computed_again", "part": "token pruning", "step": 60, "mebibytes": 512}),
         json!({"event": "resumed", "part": "token pruning", "step": 50}),
         json!({"event": "part_finished", "part": "token pruning", "seconds": 1.5}),
         json!({

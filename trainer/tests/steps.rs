@@ -151,10 +151,26 @@ fn help_lists_the_commands_in_the_order_of_the_method() {
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    let order =
-        ["check", "run", "tune", "score", "prune", "rewind", "eval", "report", "inspect", "graph", "help"];
-    assert_eq!(commands, order);
-    for command in &order[..10] {
+    let order = [
+        "check",
+        "run",
+        "tune",
+        "score",
+        "prune",
+        "rewind",
+        "eval",
+        "report",
+        "inspect",
+        "import",
+        "export",
+        "graph",
+        "fetch",
+        "completions",
+        "manual",
+    ];
+    assert_eq!(commands[..order.len()], order);
+    assert_eq!(commands[order.len()..], ["help"]);
+    for command in order {
         let help = bench.works(&format!("{command} --help"));
         assert!(help.contains("Example") && help.contains(&format!("xprompt-trainer {command} ")), "{help}");
     }

@@ -85,10 +85,10 @@ impl Import {
             file.manifest.golden = golden(&file, std::slice::from_ref(data), &setup)?;
             file
         } else {
-            let folder = self.model.folder();
-            let checkpoint = Checkpoint::open(folder)?;
+            let folder = self.model.folder()?;
+            let checkpoint = Checkpoint::open(&folder)?;
             let config = checkpoint.config();
-            let tokenizer = Tokenizer::open(folder, config.vocab_size, config.eos_token_id)?;
+            let tokenizer = Tokenizer::open(&folder, config.vocab_size, config.eos_token_id)?;
             let base = base(&checkpoint, &tokenizer);
             self.file(foreign, &mut settings, &base, config, &tokenizer)?
         };

@@ -9,19 +9,25 @@ use clap_complete::Shell;
 
 use crate::Cli;
 
+const COMPLETIONS_EXAMPLE: &str = "\
+Example:
+  xprompt-trainer completions bash > ~/.local/share/bash-completion/completions/xprompt-trainer";
+
+const MANUAL_EXAMPLE: &str = "\
+Example:
+  xprompt-trainer manual ~/.local/share/man/man1";
+
 /// Prints what a shell needs to complete the program's arguments.
-///
-/// xprompt-trainer completions bash > ~/.local/share/bash-completion/completions/xprompt-trainer
 #[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLE)]
 pub(crate) struct Completions {
     /// The shell.
     shell: Shell,
 }
 
 /// Writes the program's manual pages into a folder.
-///
-/// xprompt-trainer manual ~/.local/share/man/man1
 #[derive(Debug, Args)]
+#[command(after_help = MANUAL_EXAMPLE)]
 pub(crate) struct Manual {
     /// The folder; it is made if it is missing.
     #[arg(value_name = "DIR")]

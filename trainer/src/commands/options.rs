@@ -1,6 +1,6 @@
 //! Options that commands share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use xprompt::hub::{self, Hub};
@@ -60,8 +60,9 @@ impl ModelFolder {
 // === impl ModelOptions ===
 
 impl ModelOptions {
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder.model
+    /// The model's folder, with a model of the hub fetched into the cache.
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.folder.folder()
     }
 
     pub(super) fn load(&self) -> anyhow::Result<Setup> {

@@ -88,6 +88,8 @@ fn normalised(node: &Node) -> Option<Value> {
 impl Graph {
     /// [`Fused::After`]: x, no sooner than `dy` is known.
     pub(super) fn after(&mut self, x: Value, dy: Value) -> Value {
+        // the operator takes tensors of one type; they differ where a function has no kernel for 16 bits
+        let dy = self.cast(dy, self.dtype(x));
         let [x] = self.fused(Fused::After, &[x, dy]);
         x
     }

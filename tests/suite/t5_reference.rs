@@ -8,9 +8,11 @@ use crate::weights;
 
 /// The promise of the README: hidden states, logits and gradients within 1e-4, relative.
 const TOLERANCE: f64 = 1e-4;
-/// What bf16's eight bits of mantissa leave of it in models as small as these, and f16's eleven.
+/// What bf16's eight bits of mantissa leave of it in models as small as these, and f16's eleven. Attention as one kernel
+/// takes the sum of each row's derivatives from rounded outputs; where the scores are as large as in T5 1.0 that costs a
+/// gradient in f16 most of what f16 has more than bf16 (0.07 against 0.005 without it).
 const BF16_TOLERANCE: f64 = 0.25;
-const F16_TOLERANCE: f64 = 0.06;
+const F16_TOLERANCE: f64 = 0.1;
 
 pub(crate) const D: usize = 32;
 pub(crate) const VOCABULARY: usize = 96;

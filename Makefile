@@ -57,7 +57,7 @@ page: setup .cache/page/installed ## Uses the web page in headless Chromium, whi
 
 clients: setup ## Runs the curl, Go and JavaScript programs of docs/clients.md (installs Debian's packages)
 	scripts/debian.sh curl=curl go=golang-go node=nodejs
-	cargo test --locked --package xprompt-server --test suite -- --ignored docs_clients
+	cargo test --locked --workspace --test suite -- --ignored docs_clients
 
 kubernetes: .cache/kubernetes/installed ## Checks the manifests in docker/kubernetes against the schemas of Kubernetes and KServe
 	.cache/kubernetes/bin/python tests/kubernetes/manifests.py

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
 import statistics
@@ -22,6 +21,7 @@ import time
 from pathlib import Path
 
 import models
+import options
 import run
 import servers
 
@@ -62,24 +62,13 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
-    cores = len(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help=", ".join(models.t5_shapes.SHAPES))
-    parser.add_argument("--precisions", type=names, default=["int8", "f32"])
-    parser.add_argument("--only", type=names, default=[*SWEEPS], help=", ".join(SWEEPS))
+    parser = options.parser(__doc__, ["base", "t5-nano"])
+    parser.add_argument("--precisions", type=options.names, default=["int8", "f32"])
+    parser.add_argument("--only", type=options.names, default=[*SWEEPS], help=", ".join(SWEEPS))
     parser.add_argument("--most-tasks", type=int, default=10000, help="each prompt of base is a file of 70 KiB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--threads", type=int, default=cores)
-    parser.add_argument("--profile", default="release")
-    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
-    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
-    args = parser.parse_args()
-    args.out = args.out or args.cache / "results.jsonl"
-    if unknown := [name for name in args.only if name not in SWEEPS]:
-        parser.error(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(SWEEPS)}")
-    return args
+    return options.read(parser, {"only": [*SWEEPS], "precisions": ["int8", "f32"]})
 
 
 def texts(model: Path) -> dict:

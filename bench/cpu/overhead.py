@@ -23,6 +23,7 @@ import urllib.request
 from pathlib import Path
 
 import models
+import options
 import run
 import servers
 
@@ -53,20 +54,12 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help=", ".join(models.t5_shapes.SHAPES))
-    parser.add_argument("--precisions", type=names, default=["int8", "f32"])
-    parser.add_argument("--connections", type=lambda text: [int(n) for n in names(text)], default=[8, 32])
+    parser = options.parser(__doc__, ["base", "t5-nano"])
+    parser.add_argument("--precisions", type=options.names, default=["int8", "f32"])
+    parser.add_argument("--connections", type=options.counts, default=[8, 32])
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--profile", default="release")
-    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
-    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
-    args = parser.parse_args()
-    args.out = args.out or args.cache / "results.jsonl"
-    return args
+    return options.read(parser, {"precisions": ["int8", "f32"]})
 
 
 def saturate(args, client, server, model, prompts, requests, precision: str, connections: int) -> dict:

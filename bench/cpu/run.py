@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import models
+import options
 
 HERE = Path(__file__).resolve().parent
 OURS = ("xprompt-int8", "xprompt-f32")
@@ -53,32 +54,15 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
-    cores = len(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help="base, t5-nano, tiny")
-    parser.add_argument("--engines", type=names, default=[*OURS, *PEERS])
-    parser.add_argument("--only", type=names, default=[*WORKS], help=", ".join(WORKS))
-    parser.add_argument("--texts", type=names, default=["mixed"], help=", ".join(TEXTS))
-    parser.add_argument("--batches", type=lambda text: [int(n) for n in names(text)], default=[1, 8, 32])
+    parser = options.parser(__doc__, ["base", "t5-nano"])
+    parser.add_argument("--engines", type=options.names, default=[*OURS, *PEERS], help=", ".join([*OURS, *PEERS]))
+    parser.add_argument("--only", type=options.names, default=[*WORKS], help=", ".join(WORKS))
+    parser.add_argument("--texts", type=options.names, default=["mixed"], help=", ".join(TEXTS))
+    parser.add_argument("--batches", type=options.counts, default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--count", type=int, default=32, help="texts in a round (default: 32)")
-    parser.add_argument("--threads", type=int, default=cores, help=f"default: {cores}, one for each core")
     parser.add_argument("--pause", type=float, default=0.3, help="seconds between measurements, for idle threads to sleep")
-    parser.add_argument("--profile", default="release", help="of the build: release, or dev to try things out")
-    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
-    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
-    args = parser.parse_args()
-    args.out = args.out or args.cache / "results.jsonl"
-    for flag, given, known in (
-        ("--engines", args.engines, [*OURS, *PEERS]),
-        ("--only", args.only, WORKS),
-        ("--texts", args.texts, TEXTS),
-        ("--models", args.models, [*models.SHAPES, "t5-nano"]),
-    ):
-        if unknown := [name for name in given if name not in known]:
-            parser.error(f"{flag}: unknown {', '.join(unknown)}; choose from {', '.join(known)}")
-    return args
+    return options.read(parser, {"engines": [*OURS, *PEERS], "only": [*WORKS], "texts": [*TEXTS]})
 
 
 def prepare(name: str, cache: Path, engines: list[str]) -> Path:

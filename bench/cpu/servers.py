@@ -25,6 +25,7 @@ import urllib.request
 from pathlib import Path
 
 import models
+import options
 import run
 
 PORT = 8091
@@ -52,24 +53,13 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
-    cores = len(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["base", "t5-nano"], help="base, t5-nano, tiny")
-    parser.add_argument("--servers", type=names, default=[*SERVERS], help=", ".join(SERVERS))
+    parser = options.parser(__doc__, ["base", "t5-nano"])
+    parser.add_argument("--servers", type=options.names, default=[*SERVERS], help=", ".join(SERVERS))
     parser.add_argument("--tasks", type=int, default=10, help="prompts in the mix (default: 10)")
-    parser.add_argument("--connections", type=lambda text: [int(n) for n in names(text)], default=[1, 8, 32])
+    parser.add_argument("--connections", type=options.counts, default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=cores)
-    parser.add_argument("--profile", default="release")
-    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
-    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
-    args = parser.parse_args()
-    args.out = args.out or args.cache / "results.jsonl"
-    if unknown := [name for name in args.servers if name not in SERVERS]:
-        parser.error(f"--servers: unknown {', '.join(unknown)}; choose from {', '.join(SERVERS)}")
-    return args
+    return options.read(parser, {"servers": [*SERVERS]})
 
 
 def build(profile: str) -> Path:

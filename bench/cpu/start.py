@@ -11,7 +11,6 @@ files dropped from the page cache first, `first` in int8 also has no integers ye
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-import models
+import options
 import run
 import servers
 
@@ -49,17 +48,9 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    names = lambda text: [name for name in text.split(",") if name]  # noqa: E731
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=names, default=["t5-nano", "base", "large"], help=", ".join(models.t5_shapes.SHAPES))
+    parser = options.parser(__doc__, ["t5-nano", "base", "large"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--profile", default="release")
-    parser.add_argument("--cache", type=Path, default=models.ROOT / ".cache" / "bench-cpu")
-    parser.add_argument("--out", type=Path, default=None, help="default: results.jsonl in the cache")
-    args = parser.parse_args()
-    args.out = args.out or args.cache / "results.jsonl"
-    return args
+    return options.read(parser, {})
 
 
 def start(args, server: Path, model: Path, prompts: Path, precision: str, kind: str) -> dict:

@@ -20,6 +20,18 @@ pub fn keygen(arguments: &[&str]) -> (String, String) {
     (key, String::from_utf8(stdout).unwrap())
 }
 
+/// A server on a folder of prompts, and a key that it knows.
+pub fn with_key(folder: &Path, arguments: &[&str]) -> (Process, String) {
+    let (key, line) = keygen(arguments);
+    let keys = folder.join("keys.toml");
+    std::fs::write(&keys, line).unwrap();
+    let mut command = command(folder);
+    command.arg("--keys").arg(keys);
+    let mut process = Process::start(command);
+    process.ignore_log();
+    (process, key)
+}
+
 async fn call(address: &str, method: &Method, path: &str, key: Option<&str>) -> Response {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request =
@@ -197,13 +209,7 @@ async fn a_key_sees_the_tasks_that_it_is_for_and_one_for_changes_sees_all() {
 async fn a_refusal_for_a_key_has_the_shape_of_its_protocol() {
     let folder = tempfile::tempdir().unwrap();
     prompts(folder.path());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (other, line) = keygen(&["other", "--predict", "other"]);
-    std::fs::write(file.path(), line).unwrap();
-    let mut command = command(folder.path());
-    command.arg("--keys").arg(file.path());
-    let mut process = Process::start(command);
-    process.ignore_log();
+    let (process, other) = with_key(folder.path(), &["other", "--predict", "other"]);
     for (method, path, code) in [
         (Method::POST, "/v1/completions", "/error/code"),
         (Method::GET, "/v2/models/say", "/code"),

@@ -5,8 +5,7 @@ use tokio::process::Command;
 use xprompt::prompt::OutputSpec;
 
 use crate::prompts::{Server, Setup, prompt, story, topics};
-use crate::server_access::keygen;
-use crate::server_process::{Process, command};
+use crate::server_access::with_key;
 use crate::support::root;
 
 /// The Python of the virtual environment with the public clients, made on first use.
@@ -83,13 +82,7 @@ async fn schemathesis_finds_no_answer_that_the_description_does_not_allow() {
 async fn schemathesis_finds_no_way_around_the_keys() {
     let folder = tempfile::tempdir().unwrap();
     topics().write(&folder.path().join("topics.safetensors")).unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (key, line) = keygen(&["all", "--admin", "--predict", "*"]);
-    std::fs::write(file.path(), line).unwrap();
-    let mut command = command(folder.path());
-    command.arg("--keys").arg(file.path());
-    let mut process = Process::start(command);
-    process.ignore_log();
+    let (process, key) = with_key(folder.path(), &["all", "--admin", "--predict", "*"]);
     let (url, header) = (format!("http://{}", process.address), format!("Authorization: Bearer {key}"));
     for what in [WITHOUT_CHANGES, CHANGES] {
         schemathesis(&url, "topics", &[what[0], what[1], "--header", &header]).await;

@@ -16,8 +16,7 @@ use self::probe::{Outcome, Probe, documented, row};
 use self::trouble::Troubled;
 use crate::lifecycle::version;
 use crate::prompts::{Server, Setup, eventually, free_text, tweets};
-use crate::server_access::keygen;
-use crate::server_process::{Process, command};
+use crate::server_access::with_key;
 
 type Operation = (Method, &'static str);
 
@@ -255,13 +254,7 @@ async fn without_an_engine(probe: &mut Probe) {
 async fn with_keys(probe: &mut Probe) -> BTreeSet<Outcome> {
     let folder = tempfile::tempdir().unwrap();
     free_text().write(&folder.path().join("say.safetensors")).unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let (other, line) = keygen(&["other", "--predict", "other"]);
-    std::fs::write(file.path(), line).unwrap();
-    let mut command = command(folder.path());
-    command.arg("--keys").arg(file.path());
-    let mut process = Process::start(command);
-    process.ignore_log();
+    let (process, other) = with_key(folder.path(), &["other", "--predict", "other"]);
     let url = format!("http://{}", process.address);
     let description =
         reqwest::Client::builder().no_proxy().build().unwrap().get(format!("{url}/openapi.json"));

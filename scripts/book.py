@@ -24,9 +24,10 @@ BOOK = ROOT / "target/book"
 
 def main() -> int:
     shutil.rmtree(BOOK, ignore_errors=True)
-    pages = lay_out()
-    subprocess.run([sys.argv[1], "build", str(BOOK)], check=True)
-    problems = [*unlisted(pages), *broken()]
+    pages, problems = lay_out()
+    if not problems:
+        subprocess.run([sys.argv[1], "build", str(BOOK)], check=True)
+        problems = [*unlisted(pages), *broken()]
     for problem in problems:
         print(f"book: {problem}", file=sys.stderr)
     if not problems:
@@ -41,18 +42,20 @@ def links(text: str) -> list[str]:
     return [link for link in found if "://" not in link and not link.startswith("mailto:")]
 
 
-def lay_out() -> list[Path]:
-    """Copies pages and what they link to. Returns the pages."""
+def lay_out() -> tuple[list[Path], list[str]]:
+    """Copies pages and what they link to. Returns the pages, and what they link to that is not there."""
     summary = (DOCS / "SUMMARY.md").read_text(encoding="utf-8")
     pages = [(DOCS / link).resolve() for link in links(summary)]
+    missing = [f"docs/SUMMARY.md: {page.relative_to(ROOT)}: there is no such file" for page in pages if not page.is_file()]
     source = BOOK / "src"
-    for page in pages:
+    for page in filter(Path.is_file, pages):
         put(page)
         for link in links(page.read_text(encoding="utf-8")):
             target = (page.parent / link).resolve()
-            if target in pages:
-                continue
-            put(target)
+            if not target.exists():
+                missing.append(f"{page.relative_to(ROOT)}: {link}: there is no such file")
+            elif target not in pages:
+                put(target)
     shutil.copy(DOCS / "book.toml", BOOK)
     shutil.copy(DOCS / "book.css", BOOK)
 
@@ -60,7 +63,7 @@ def lay_out() -> list[Path]:
         return f"]({(DOCS / match[1]).resolve().relative_to(ROOT)})"
 
     (source / "SUMMARY.md").write_text(re.sub(r"\]\(([^)]+)\)", moved, summary), encoding="utf-8")
-    return pages
+    return pages, missing
 
 
 def put(path: Path) -> None:
@@ -80,10 +83,11 @@ def put(path: Path) -> None:
 
 
 def unlisted(pages: list[Path]) -> list[str]:
-    """Pages that the book links to but does not have: mdBook makes no page of them."""
-    known = {page.relative_to(ROOT) for page in pages}
-    staged = {path.relative_to(BOOK / "src") for path in (BOOK / "src").rglob("*.md")}
-    return [f"{path} is linked to, and is not in docs/SUMMARY.md" for path in sorted(staged - known - {Path("SUMMARY.md")})]
+    """Pages of docs/, and those that the book links to, that it does not have: mdBook makes no page of them."""
+    known = {*pages, DOCS / "SUMMARY.md", ROOT / "SUMMARY.md"}
+    staged = {ROOT / path.relative_to(BOOK / "src") for path in (BOOK / "src").rglob("*.md")}
+    found = sorted({*DOCS.rglob("*.md"), *staged} - known)
+    return [f"{path.relative_to(ROOT)} is not in docs/SUMMARY.md" for path in found]
 
 
 class Links(html.parser.HTMLParser):

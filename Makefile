@@ -81,17 +81,18 @@ packaging: setup ## Tries `cargo install`, completions, manual pages and the rel
 reference: setup ## Writes the pages of docs/reference that are made from the programs anew
 	XPROMPT_REWRITE_REFERENCE=1 cargo test --locked --workspace --bins --test suite reference_of
 
-guide: setup ## Runs every command of the guide, with programs of the dev profile
+guide: setup ## Runs every command of the documentation as its pages show them, with programs of the dev profile
 	scripts/debian.sh curl=curl
 	cargo build --locked --workspace --bins
 	$(PYTHON) tests/guide/commands.py
 
 MDBOOK = .cache/mdbook-0.5.4
-book: $(MDBOOK)/bin/mdbook ## Builds the documentation as a site in target/book/html, and checks its links
+book: $(MDBOOK)/bin/mdbook ## Builds the documentation as a site in target/book/html (mdBook, compiled once into .cache), and checks its links
 	$(PYTHON) scripts/book.py $<
 
 $(MDBOOK)/bin/mdbook:
 	cargo install --quiet --locked --root $(MDBOOK) --target-dir target/mdbook --no-default-features --features search mdbook@0.5.4
+	rm -r target/mdbook
 
 load: setup ## Measures the server under load with wrk (Debian package), beside the bare session
 	@$(PYTHON) scripts/setup.py data

@@ -17,6 +17,8 @@ mod devices;
 mod documentation;
 /// The programs that the documentation shows, in every language.
 mod documentation_clients;
+/// Other programs' prompts made into rows as the documentation says.
+mod documentation_folding;
 /// Links of the documentation.
 mod documentation_links;
 /// Pages of the documentation that are made from the program.

@@ -1,4 +1,6 @@
-//! Attention of decoder positions to the packed rows of the encoder, absorbed: keys and values are never made.
+//! Attention of decoder positions to the encoder's rows, absorbed: keys and values are never made.
+
+use std::ops::Range;
 
 use super::products::Weight;
 use super::tiles::{self, At, COLUMNS, DOT_COLUMNS, DOT_ROWS, ROWS};
@@ -12,8 +14,8 @@ pub(in super::super) struct Absorbed<'a> {
     pub(in super::super) q: &'a [f32],
     /// `[rows, width]`.
     pub(in super::super) hidden: &'a [f32],
-    /// Where the rows of each example begin, and where the last ends.
-    pub(in super::super) starts: &'a [i64],
+    /// The rows of each example.
+    pub(in super::super) places: &'a [Range<usize>],
     /// `[heads * d, width]`.
     pub(in super::super) keys: Stored<'a>,
     /// `[heads * d, width]`.
@@ -37,13 +39,10 @@ const TOGETHER: usize = 8 * COLUMNS;
 
 /// softmax(q (hidden keys')') (hidden values'), `[examples * positions, heads * d]`, head by head.
 pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [f32]) {
-    let Absorbed { q, hidden, starts, keys, values, heads } = absorbed;
+    let Absorbed { q, hidden, places, keys, values, heads } = absorbed;
     let inner = keys.rows();
-    let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, starts.len() - 1);
-    let total = starts[examples].unsigned_abs() as usize;
-    assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
+    let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, places.len());
     let width = keys.width();
-    assert_eq!(hidden.len(), total * width, "rows of all examples");
     assert!(keys.has(inner, width) && values.has(inner, width), "keys and values of the encoder's rows");
     assert!(y.len() == q.len() && rows.is_multiple_of(examples.max(1)), "positions of examples");
     // what the queries ask of the encoder's own columns; then what they get: `[rows, heads, width]`
@@ -79,12 +78,12 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
     let blocks = per_example.div_ceil(at_once);
     each(examples * blocks, &|piece| {
         let (example, block) = (piece / blocks, piece % blocks);
-        let [first, end] = [starts[example], starts[example + 1]].map(|at| at.unsigned_abs() as usize);
         let own = block * at_once..((block + 1) * at_once).min(per_example);
         let at = (example * per_example + own.start) * width;
         // SAFETY: no other piece has these rows.
         let asked = unsafe { shared.part(at..at + own.len() * width) };
-        look(asked, &hidden[first * width..end * width], width);
+        let Range { start, end } = places[example];
+        look(asked, &hidden[start * width..end * width], width);
     });
 
     let y = Shared(y.as_mut_ptr());
@@ -155,6 +154,10 @@ impl Stored<'_> {
 
 /// Each row of `asked` becomes the mean of the rows of `hidden`, weighed by the softmax of its product with them.
 fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
+    if hidden.is_empty() {
+        asked.fill(0.0);
+        return;
+    }
     let (rows, length) = (asked.len() / width, hidden.len() / width);
     let mut scores = vec![0.0; rows * length];
     for key in (0..length).step_by(DOT_COLUMNS) {
@@ -167,7 +170,7 @@ fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
             unsafe { tiles::dots([count, width, columns], a, b, to) };
         }
     }
-    scores.chunks_mut(length.max(1)).for_each(rows::plain_softmax);
+    scores.chunks_mut(length).for_each(rows::plain_softmax);
     let whole = width / COLUMNS * COLUMNS;
     let mut rest = Vec::new();
     for column in (0..width).step_by(COLUMNS) {

@@ -94,16 +94,14 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
         let mut weight = vec![0.0; DOT_COLUMNS * width];
         for column in own.clone().step_by(DOT_COLUMNS) {
             let columns = (own.end - column).min(DOT_COLUMNS);
-            for (k, weight) in weight.chunks_mut(width).take(columns).enumerate() {
-                values.read(head * d + column + k, width, 0, weight);
-            }
+            let weight = values.rows_from(head * d + column, &mut weight[..columns * width]);
             for first in (0..rows).step_by(DOT_ROWS) {
                 let count = (rows - first).min(DOT_ROWS);
                 let stride = heads * width;
                 // SAFETY: nobody writes to what was asked any more, and no other piece has these columns of y.
                 unsafe {
                     let a = At { data: shared.at((first * heads + head) * width).cast_const(), stride };
-                    let b = At { data: weight.as_ptr(), stride: width };
+                    let b = At { data: weight, stride: width };
                     let to = At { data: y.at(first * inner + head * d + column), stride: inner };
                     tiles::dots([count, width, columns], a, b, to);
                 }
@@ -134,6 +132,20 @@ impl Stored<'_> {
             Self::Floats(weight) => (weight.outputs, weight.inner) == (rows, width),
             Self::Int8 { values, scales } => scales.len() == rows && values.len() == rows * width,
         }
+    }
+
+    /// Where whole rows from one on lie as floats, behind each other: in the weight, or in `spare`, which has their length.
+    fn rows_from(&self, first: usize, spare: &mut [f32]) -> *const f32 {
+        let width = self.width();
+        if let Self::Floats(weight) = self {
+            assert!(first * width + spare.len() <= weight.outputs * width, "rows of the weight");
+            // SAFETY: the weight has that row, as was just checked.
+            return unsafe { weight.at(first, 0) };
+        }
+        for (i, row) in spare.chunks_mut(width).enumerate() {
+            self.read(first + i, width, 0, row);
+        }
+        spare.as_ptr()
     }
 
     /// Elements of a row from a column on, as floats.

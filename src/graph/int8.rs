@@ -115,11 +115,11 @@ impl Graph {
         &mut self,
         q: Value,
         hidden: Value,
-        starts: Value,
+        places: Value,
         keys_and_values: [&str; 2],
         shape: &[usize; 4],
     ) -> Value {
-        let mut inputs = vec![q, hidden, starts];
+        let mut inputs = vec![q, hidden, places];
         for weight in keys_and_values {
             inputs.push(self.weight_of(&int8_name(weight), DType::I8, shape));
             inputs.push(self.weight_of(&int8_scale_name(weight), DType::F32, &[shape[1] * shape[2]]));

@@ -21,7 +21,8 @@ pub enum Packed {
     /// (qkv `[b * t, 3 * heads * d]`, bias `[b, heads, t, t]`) to softmax(q k' + bias) v `[b * t, heads * d]`.
     BiasedAttention,
     /// (q `[b * t, heads * d]`, hidden `[rows, width]`, starts, keys and values `[1, heads, d, width]`) to
-    /// softmax(q (hidden keys')') hidden values' `[b * t, heads * d]`, head by head.
+    /// softmax(q (hidden keys')') hidden values' `[b * t, heads * d]`, head by head. Of hidden
+    /// `[b, length, width]` each example sees the first so many rows as `[b]` i64 in the place of the starts says.
     CrossAttention,
     /// (x `[rows, width]`, starts) to `[examples, longest, width]`, with zeros behind shorter ones.
     Unpack,
@@ -108,11 +109,11 @@ impl Graph {
         &mut self,
         q: Value,
         hidden: Value,
-        starts: Value,
+        places: Value,
         [keys, values]: [Value; 2],
     ) -> Value {
         let shape = self.shape(q).to_vec();
-        self.packed(Packed::CrossAttention, &[q, hidden, starts, keys, values], shape)
+        self.packed(Packed::CrossAttention, &[q, hidden, places, keys, values], shape)
     }
 
     /// [`Packed::Unpack`] to a shape `[examples, longest, width]`.

@@ -463,8 +463,15 @@ impl<'a> Forward<'a> {
         self.add_product(stream, mixed, &o, d, inner);
     }
 
-    /// [`cross_attention`](Self::cross_attention) of a packed graph.
-    fn packed_cross_attention(&mut self, stream: &mut Stream, hidden: Value, starts: Value, at: &str) {
+    /// [`cross_attention`](Self::cross_attention) of a packed graph. `places` says which of the rows of `hidden` are whose
+    /// ([`Packed::CrossAttention`](crate::graph::Packed::CrossAttention)).
+    pub(super) fn packed_cross_attention(
+        &mut self,
+        stream: &mut Stream,
+        hidden: Value,
+        places: Value,
+        at: &str,
+    ) {
         let (inner, d) = (self.config.num_heads * self.config.d_kv, self.config.d_model);
         let h = self.norm(stream, &format!("{at}.layer_norm.weight"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| format!("{at}.EncDecAttention.{name}.weight"));
@@ -473,10 +480,10 @@ impl<'a> Forward<'a> {
         let shape = [1, self.config.num_heads, self.config.d_kv, d];
         let g = &mut self.graph;
         let mixed = if g.is_int8() {
-            g.int8_cross_attention(q, hidden, starts, [&k, &v], &shape)
+            g.int8_cross_attention(q, hidden, places, [&k, &v], &shape)
         } else {
             let weights = [k, v].map(|name| g.weight(&name, &shape));
-            g.packed_cross_attention(q, hidden, starts, weights)
+            g.packed_cross_attention(q, hidden, places, weights)
         };
         let mixed = self.rows(mixed);
         self.add_product(stream, mixed, &o, d, inner);

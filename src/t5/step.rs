@@ -35,8 +35,14 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
     let table = g.input(CACHE_TABLE, DType::I64, &[BATCH, "row_blocks".into()]);
     let ages = g.input(AGES, DType::I64, &[BATCH]);
     let positions = t5.position_table(0);
-    let hidden_keys = t5.hidden_keys(mask);
-    let hidden_keys = t5.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH]);
+    let of_text = if t5.graph.is_packed() {
+        let count = t5.graph.reduce_sum(mask, &[1]);
+        let count = t5.graph.reshape(count, &[BATCH]);
+        t5.graph.cast(count, DType::I64)
+    } else {
+        let hidden_keys = t5.hidden_keys(mask);
+        t5.graph.reshape(hidden_keys, &[BATCH, 1.into(), LENGTH])
+    };
 
     let embedding = t5.embedding();
     let x = t5.graph.gather(embedding, ids);
@@ -48,7 +54,11 @@ pub fn decoder_step(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Graph {
         }
         let at = |layer: usize| format!("decoder.block.{block}.layer.{layer}");
         t5.cached_self_attention(&mut stream, block, cached, &at(0));
-        t5.next_cross_attention(&mut stream, hidden, hidden_keys, &at(1));
+        if t5.graph.is_packed() {
+            t5.packed_cross_attention(&mut stream, hidden, of_text, &at(1));
+        } else {
+            t5.next_cross_attention(&mut stream, hidden, of_text, &at(1));
+        }
         t5.feed_forward(&mut stream, &at(2));
     }
     let decoded = t5.decoded(stream);

@@ -76,6 +76,8 @@ mod server_prompts;
 mod server_settings;
 /// Texts sent as they are generated.
 mod server_stream;
+/// Computing threads, by what the system gives the process.
+mod server_threads;
 /// TLS, HTTP/2, and certificates that change.
 mod server_tls;
 /// Request ids in the log, and traces as a collector gets them.

@@ -27,6 +27,8 @@ pub struct Process {
     pub address: String,
     /// That of the admin listener, if there is one.
     pub admin: Option<String>,
+    /// How many threads compute.
+    pub threads: u64,
 }
 
 impl Process {
@@ -34,7 +36,7 @@ impl Process {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut process = Self { child, log: Some(log), address: String::new(), admin: None };
+        let mut process = Self { child, log: Some(log), address: String::new(), admin: None, threads: 0 };
         let has_admin = command.get_args().any(|argument| argument == "--admin-listen");
         let (mut address, mut loaded) = (None, false);
         // the prompts may be there before the second listener is
@@ -44,6 +46,7 @@ impl Process {
                 "listening" if line["admin"] == true && address.is_some() => {
                     process.admin = line["address"].as_str().map(str::to_owned);
                 }
+                "the model computes" => process.threads = line["threads"].as_u64().unwrap(),
                 "listening" => address = line["address"].as_str().map(str::to_owned),
                 "the prompts folder was gone through" => loaded = true,
                 _ => {}

@@ -4,8 +4,9 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::context::{WORTH_A_THREAD, each, for_each, input, output, sizes_of};
-use super::native::cross::{self, Absorbed, Stored};
+use super::native::cross::Stored;
 use super::native::products::{self, Int8Input, Int8Weight};
+use super::packed::attend_to_encoder;
 use super::rows;
 use crate::graph::{INT8_DEPTH, Int8, MOST_WEIGHTS};
 
@@ -130,28 +131,16 @@ fn product(context: &ComputeContext, op: Int8) -> ort::Result<()> {
 }
 
 fn cross_attention(context: &ComputeContext) -> ort::Result<()> {
-    let [q, hidden, starts] = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
     let [keys, of_keys, values, of_values] =
         [input(context, 3)?, input(context, 4)?, input(context, 5)?, input(context, 6)?];
-    let (shape, q) = q.try_extract_tensor::<f32>()?;
-    let shape: [usize; 2] = sizes_of(shape)?;
     let (of_heads, keys) = keys.try_extract_tensor::<i8>()?;
     let [_, heads, _, _] = sizes_of(of_heads)?;
-    let absorbed = Absorbed {
-        q,
-        hidden: hidden.try_extract_tensor::<f32>()?.1,
-        starts: starts.try_extract_tensor::<i64>()?.1,
-        keys: Stored::Int8 { values: keys, scales: of_keys.try_extract_tensor::<f32>()?.1 },
-        values: Stored::Int8 {
-            values: values.try_extract_tensor::<i8>()?.1,
-            scales: of_values.try_extract_tensor::<f32>()?.1,
-        },
-        heads,
+    let keys = Stored::Int8 { values: keys, scales: of_keys.try_extract_tensor::<f32>()?.1 };
+    let values = Stored::Int8 {
+        values: values.try_extract_tensor::<i8>()?.1,
+        scales: of_values.try_extract_tensor::<f32>()?.1,
     };
-    let mut y = output(context, 0, &shape)?;
-    let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| each(context, pieces, work);
-    cross::attend(&each, absorbed, y.try_extract_tensor_mut::<f32>()?.1);
-    Ok(())
+    attend_to_encoder(context, [keys, values], heads)
 }
 
 /// Makes the first two outputs, `[rows, width]` integers and `[rows, 1]` scales: `row` gets a row's number, its part of

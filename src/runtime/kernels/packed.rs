@@ -1,5 +1,7 @@
 //! The operators on packed batches, on a CPU.
 
+use std::ops::Range;
+
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
@@ -117,23 +119,44 @@ fn biased_attention(context: &ComputeContext) -> ort::Result<()> {
 }
 
 fn cross_attention(context: &ComputeContext) -> ort::Result<()> {
-    let [q, hidden, starts] = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
-    let (shape, q) = q.try_extract_tensor::<f32>()?;
-    let shape: [usize; 2] = sizes_of(shape)?;
     let (keys, heads) = of_heads(context, 3)?;
     let (values, _) = of_heads(context, 4)?;
-    let absorbed = Absorbed {
-        q,
-        hidden: hidden.try_extract_tensor::<f32>()?.1,
-        starts: starts.try_extract_tensor::<i64>()?.1,
-        keys: Stored::Floats(keys),
-        values: Stored::Floats(values),
-        heads,
-    };
+    attend_to_encoder(context, [keys, values].map(Stored::Floats), heads)
+}
+
+/// Attention of the first input to the second, whose rows the third parts among examples ([`Packed::CrossAttention`]).
+pub(super) fn attend_to_encoder(
+    context: &ComputeContext,
+    [keys, values]: [Stored<'_>; 2],
+    heads: usize,
+) -> ort::Result<()> {
+    let [q, hidden, places] = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
+    let (shape, q) = q.try_extract_tensor::<f32>()?;
+    let shape: [usize; 2] = sizes_of(shape)?;
+    let (of_hidden, hidden) = hidden.try_extract_tensor::<f32>()?;
+    let places = places_of(of_hidden, places.try_extract_tensor::<i64>()?.1)?;
     let mut y = output(context, 0, &shape)?;
     let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| each(context, pieces, work);
+    let absorbed = Absorbed { q, hidden, places: &places, keys, values, heads };
     cross::attend(&each, absorbed, y.try_extract_tensor_mut::<f32>()?.1);
     Ok(())
+}
+
+/// The rows of each example: those between its start and the next in `[rows, width]`, the first so many of each in
+/// `[examples, length, width]`.
+fn places_of(of_hidden: &[i64], numbers: &[i64]) -> ort::Result<Vec<Range<usize>>> {
+    let numbers: Vec<usize> = numbers.iter().map(|number| number.unsigned_abs() as usize).collect();
+    let (places, rows): (Vec<Range<usize>>, usize) = if of_hidden.len() == 3 {
+        let [examples, length, _] = sizes_of(of_hidden)?;
+        (numbers.iter().enumerate().map(|(i, own)| i * length..i * length + own).collect(), examples * length)
+    } else {
+        let [rows, _] = sizes_of(of_hidden)?;
+        (numbers.windows(2).map(|pair| pair[0]..pair[1]).collect(), rows)
+    };
+    if places.iter().any(|place| place.start > place.end || place.end > rows) {
+        return Err(ort::Error::new(format!("examples at {places:?} of {rows} rows")));
+    }
+    Ok(places)
 }
 
 /// A weight `[1, heads, d, width]`, and the number of heads.

@@ -1,4 +1,6 @@
-//! Attention of decoder positions to the packed rows of the encoder, absorbed: keys and values are never made.
+//! Attention of decoder positions to the encoder's rows, absorbed: keys and values are never made.
+
+use std::ops::Range;
 
 use super::products::Weight;
 use super::tiles::{self, At, COLUMNS, DOT_COLUMNS, DOT_ROWS, ROWS};
@@ -12,8 +14,8 @@ pub(in super::super) struct Absorbed<'a> {
     pub(in super::super) q: &'a [f32],
     /// `[rows, width]`.
     pub(in super::super) hidden: &'a [f32],
-    /// Where the rows of each example begin, and where the last ends.
-    pub(in super::super) starts: &'a [i64],
+    /// The rows of each example.
+    pub(in super::super) places: &'a [Range<usize>],
     /// `[heads * d, width]`.
     pub(in super::super) keys: Stored<'a>,
     /// `[heads * d, width]`.
@@ -37,13 +39,10 @@ const TOGETHER: usize = 8 * COLUMNS;
 
 /// softmax(q (hidden keys')') (hidden values'), `[examples * positions, heads * d]`, head by head.
 pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [f32]) {
-    let Absorbed { q, hidden, starts, keys, values, heads } = absorbed;
+    let Absorbed { q, hidden, places, keys, values, heads } = absorbed;
     let inner = keys.rows();
-    let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, starts.len() - 1);
-    let total = starts[examples].unsigned_abs() as usize;
-    assert!(starts.first() == Some(&0) && starts.is_sorted(), "examples begin behind each other");
+    let (d, rows, examples) = (inner / heads.max(1), q.len() / inner, places.len());
     let width = keys.width();
-    assert_eq!(hidden.len(), total * width, "rows of all examples");
     assert!(keys.has(inner, width) && values.has(inner, width), "keys and values of the encoder's rows");
     assert!(y.len() == q.len() && rows.is_multiple_of(examples.max(1)), "positions of examples");
     // what the queries ask of the encoder's own columns; then what they get: `[rows, heads, width]`
@@ -79,12 +78,12 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
     let blocks = per_example.div_ceil(at_once);
     each(examples * blocks, &|piece| {
         let (example, block) = (piece / blocks, piece % blocks);
-        let [first, end] = [starts[example], starts[example + 1]].map(|at| at.unsigned_abs() as usize);
         let own = block * at_once..((block + 1) * at_once).min(per_example);
         let at = (example * per_example + own.start) * width;
         // SAFETY: no other piece has these rows.
         let asked = unsafe { shared.part(at..at + own.len() * width) };
-        look(asked, &hidden[first * width..end * width], width);
+        let Range { start, end } = places[example];
+        look(asked, &hidden[start * width..end * width], width);
     });
 
     let y = Shared(y.as_mut_ptr());
@@ -95,16 +94,14 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
         let mut weight = vec![0.0; DOT_COLUMNS * width];
         for column in own.clone().step_by(DOT_COLUMNS) {
             let columns = (own.end - column).min(DOT_COLUMNS);
-            for (k, weight) in weight.chunks_mut(width).take(columns).enumerate() {
-                values.read(head * d + column + k, width, 0, weight);
-            }
+            let weight = values.rows_from(head * d + column, &mut weight[..columns * width]);
             for first in (0..rows).step_by(DOT_ROWS) {
                 let count = (rows - first).min(DOT_ROWS);
                 let stride = heads * width;
                 // SAFETY: nobody writes to what was asked any more, and no other piece has these columns of y.
                 unsafe {
                     let a = At { data: shared.at((first * heads + head) * width).cast_const(), stride };
-                    let b = At { data: weight.as_ptr(), stride: width };
+                    let b = At { data: weight, stride: width };
                     let to = At { data: y.at(first * inner + head * d + column), stride: inner };
                     tiles::dots([count, width, columns], a, b, to);
                 }
@@ -137,6 +134,20 @@ impl Stored<'_> {
         }
     }
 
+    /// Where whole rows from one on lie as floats, behind each other: in the weight, or in `spare`, which has their length.
+    fn rows_from(&self, first: usize, spare: &mut [f32]) -> *const f32 {
+        let width = self.width();
+        if let Self::Floats(weight) = self {
+            assert!(first * width + spare.len() <= weight.outputs * width, "rows of the weight");
+            // SAFETY: the weight has that row, as was just checked.
+            return unsafe { weight.at(first, 0) };
+        }
+        for (i, row) in spare.chunks_mut(width).enumerate() {
+            self.read(first + i, width, 0, row);
+        }
+        spare.as_ptr()
+    }
+
     /// Elements of a row from a column on, as floats.
     fn read(&self, row: usize, width: usize, column: usize, floats: &mut [f32]) {
         assert!(row < self.rows() && column + floats.len() <= width, "elements of the weight");
@@ -155,6 +166,10 @@ impl Stored<'_> {
 
 /// Each row of `asked` becomes the mean of the rows of `hidden`, weighed by the softmax of its product with them.
 fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
+    if hidden.is_empty() {
+        asked.fill(0.0);
+        return;
+    }
     let (rows, length) = (asked.len() / width, hidden.len() / width);
     let mut scores = vec![0.0; rows * length];
     for key in (0..length).step_by(DOT_COLUMNS) {
@@ -167,7 +182,7 @@ fn look(asked: &mut [f32], hidden: &[f32], width: usize) {
             unsafe { tiles::dots([count, width, columns], a, b, to) };
         }
     }
-    scores.chunks_mut(length.max(1)).for_each(rows::plain_softmax);
+    scores.chunks_mut(length).for_each(rows::plain_softmax);
     let whole = width / COLUMNS * COLUMNS;
     let mut rest = Vec::new();
     for column in (0..width).step_by(COLUMNS) {

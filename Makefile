@@ -72,8 +72,8 @@ release: setup ## Makes a release archive in target/release-archive, and tries i
 	$(PYTHON) scripts/release.py
 
 packaging: setup ## Tries `cargo install`, completions, manual pages and the release archive with programs of the dev profile
-	cargo install --locked --debug --quiet --no-track --path . --root target/installed
-	cargo install --locked --debug --quiet --no-track --path trainer --root target/installed
+	cargo install --locked --debug --quiet --no-track --force --path . --root target/installed --target-dir target
+	cargo install --locked --debug --quiet --no-track --force --path trainer --root target/installed --target-dir target
 	target/installed/bin/xprompt-server --version
 	target/installed/bin/xprompt-trainer --version
 	$(PYTHON) scripts/release.py --profile dev

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fuzzes what strangers send: prompt files, manifests, templates, requests. Run by `make fuzz`.
+"""Fuzzes what strangers send: prompt files, manifests, templates, requests, adapters of PEFT. Run by `make fuzz`.
 
     python3 scripts/fuzz.py --seconds 600                 all targets, one after the other
     python3 scripts/fuzz.py --seconds 60 request template
@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "target/fuzz"
 # longest input in bytes
-TARGETS = {"prompt_file": 32768, "manifest": 8192, "template": 1024, "request": 4096}
+TARGETS = {"prompt_file": 32768, "manifest": 8192, "template": 1024, "request": 4096, "adapter": 16384}
 COVERAGE = [
     "--cfg fuzzing",
     "-Cpasses=sancov-module",
@@ -90,9 +90,16 @@ def fuzz(name: str, program: Path, args: argparse.Namespace) -> bool:
 
 
 def seeds(name: str, corpus: Path) -> None:
-    """Where a run begins: the inputs in fuzz/seeds, and the bundled prompts."""
+    """Where a run begins: the inputs in fuzz/seeds, the bundled prompts, and the adapters of the tests."""
     for path in sorted((ROOT / "fuzz/seeds" / name).glob("*")):
         shutil.copy(path, corpus / f"seed-{path.name}")
+    if name == "adapter":
+        settings = (ROOT / "fuzz/seeds/adapter.toml").read_bytes()
+        for path in sorted((ROOT / "tests/fixtures/peft").glob("*/adapter_model.safetensors")):
+            # the target puts the length of the header there itself
+            parts = [(path.parent / "adapter_config.json").read_bytes(), settings, path.read_bytes()[8:]]
+            (corpus / f"seed-{path.parent.name}").write_bytes(b"\n---\n".join(parts))
+        return
     for path in sorted((ROOT / "prompts").glob("*.safetensors")):
         data = path.read_bytes()
         length = int.from_bytes(data[:8], "little")

@@ -2,6 +2,7 @@
 """Make a release archive of both programs, and try it. Run by `make release`.
 
     python3 scripts/release.py [--profile dev]
+    python3 scripts/release.py --licences FILE      only the licences of the crates, as the container images hold them
 
 The archive, target/release-archive/xprompt-VERSION-SYSTEM.tar.gz with its checksum beside it, unpacks to one folder that
 runs where it lies: programs in bin/, ONNX Runtime in lib/ (where the programs look for it), manual pages and shell
@@ -46,10 +47,17 @@ PATIENCE = 120
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="release", choices=["release", "dev"])
-    profile = parser.parse_args().profile
+    parser.add_argument("--licences", type=Path, metavar="FILE", help="write these and nothing else")
+    args = parser.parse_args()
+    profile = args.profile
 
+    host = next(line.split()[1] for line in run("rustc", "-vV").splitlines() if line.startswith("host:"))
+    of_host = ["--filter-platform", host]
+    metadata = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1", *of_host, cwd=ROOT))
+    if args.licences:
+        args.licences.write_text(licences(metadata), encoding="utf-8")
+        return 0
     subprocess.run(["cargo", "build", "--locked", "--profile", profile, "--workspace", "--bins"], cwd=ROOT, check=True)
-    metadata = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1", cwd=ROOT))
     built = Path(metadata["target_directory"]) / ("debug" if profile == "dev" else "release")
     version = run(built / "xprompt-server", "--version").split()[1]
     system = f"{platform.machine()}-{platform.system().lower()}"

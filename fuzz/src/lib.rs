@@ -5,8 +5,8 @@ mod service;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use xprompt::engine::ReadyTask;
-use xprompt::prompt::{Limits, PromptFile};
+use xprompt::engine::{self, ReadyTask};
+use xprompt::prompt::{Base, Limits, PromptFile};
 use xprompt::t5::{Checkpoint, Config};
 use xprompt::task::Tokenizer;
 
@@ -23,6 +23,15 @@ pub fn nano() -> &'static (Tokenizer, Config) {
         let folder = root().join("models/t5-nano");
         let config = Checkpoint::open(&folder).unwrap().config().clone();
         (Tokenizer::open(&folder, config.vocab_size, config.eos_token_id).unwrap(), config)
+    })
+}
+
+/// What prompts for the bundled model name as theirs.
+pub fn base() -> &'static Base {
+    static BASE: OnceLock<Base> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let checkpoint = Checkpoint::open(&root().join("models/t5-nano")).unwrap();
+        engine::base(&checkpoint, &nano().0)
     })
 }
 

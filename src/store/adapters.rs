@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::listing::{PROMPT, prompt_key};
 use super::loader::Loader;
+use super::parallel;
 use super::storage::{Condition, Listed, Object, Storage, StorageError, Tag};
 use crate::exchange::{
     ADAPTER_CONFIG, ADAPTER_PICKLE, ADAPTER_WEIGHTS, ExchangeError, Foreign, SETTINGS, Settings,
@@ -153,13 +154,11 @@ impl Storage for WithAdapters {
             return Ok(listed);
         }
         let files: HashSet<String> = listed.iter().map(|file| file.name.clone()).collect();
-        for task in self.inner.folders()? {
-            let name = prompt_key(&task);
-            if files.contains(&name) {
-                continue;
-            }
-            if let Some(Adapter { tag, bytes, settled, .. }) = self.adapter(&task)? {
-                listed.push(Listed { name, tag: Ok(tag), bytes, settled });
+        let mut folders = self.inner.folders()?;
+        folders.retain(|task| !files.contains(&prompt_key(task)));
+        for (task, adapter) in folders.iter().zip(parallel::map(&folders, |task| self.adapter(task))) {
+            if let Some(Adapter { tag, bytes, settled, .. }) = adapter? {
+                listed.push(Listed { name: prompt_key(task), tag: Ok(tag), bytes, settled });
             }
         }
         Ok(listed)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::prompts::{TWEETS, lab, labels, of_rows, tweets};
 use crate::support::root;
@@ -122,6 +122,23 @@ fn sigterm_lets_the_call_in_flight_finish_and_exits_with_0() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("predictions"), "{answer}");
     process.wait_for("stopped");
     assert_eq!(process.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_prompt_that_cannot_be_checked_by_examples_is_told_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(command(folder.path()));
+    let name = "tweet-sentiment.safetensors";
+    std::fs::copy(root().join("prompts").join(name), folder.path().join(name)).unwrap();
+    assert!(process.wait_for("prompt loaded")["golden_examples"].as_u64() > Some(0));
+    tweets().write(&folder.path().join("tweets.safetensors")).unwrap();
+    // the next line of any kind: nothing was told of the first
+    let loaded = process.line();
+    assert_eq!((&loaded["message"], &loaded["task"]), (&json!("prompt loaded"), &json!("tweets")));
+    assert_eq!(loaded["golden_examples"], 0);
+    let told = process.line();
+    assert!(told["message"].as_str().unwrap().starts_with("no golden examples"), "{told}");
+    assert_eq!((&told["level"], &told["task"]), (&json!("INFO"), &json!("tweets")));
 }
 
 #[test]

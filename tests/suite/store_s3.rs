@@ -7,6 +7,7 @@ use object_store::ObjectStoreExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use reqwest::Method;
 use serde_json::{Value, json};
+use xprompt::exchange::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS, Settings};
 use xprompt::fingerprint;
 use xprompt::store::{Condition, S3Storage, Storage, StorageError};
 
@@ -198,6 +199,68 @@ async fn the_lifecycle_works_on_a_bucket_and_servers_agree_through_it() {
     for key in ["t.safetensors".to_owned(), format!(".xprompt/versions/t/{seen}.safetensors")] {
         assert!(moto.get(&format!("team/x/{key}")).await.is_none(), "{key}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_peft_saved_is_served_from_a_bucket_as_from_a_disk() {
+    let moto = Moto::start(None).await;
+    moto.make_bucket().await;
+    let (here, there) = (moto.serve(Setup::default()).await, moto.serve(Setup::default()).await);
+    let expected = crate::exchange::expected();
+    let settings = Settings { task: crate::exchange::task(&expected), base_model: None }.to_toml().unwrap();
+    let at = |file: &str| format!("team/x/t/{file}");
+    let fixture = |file: &str| std::fs::read(root().join("tests/fixtures/peft/nano").join(file)).unwrap();
+
+    // object after object, as programs copy folders; what is not there yet is said
+    moto.put(&at(ADAPTER_CONFIG), &fixture(ADAPTER_CONFIG)).await;
+    let says = |words: &str| here.failure("t").is_some_and(|reason| reason.contains(words));
+    eventually("the rows are missed", || says("adapter_model.safetensors is not there; copy it")).await;
+    moto.put(&at(ADAPTER_WEIGHTS), &fixture(ADAPTER_WEIGHTS)).await;
+    eventually("the settings are missed", || says("task.toml is not there")).await;
+    moto.put(&at(SETTINGS), settings.as_bytes()).await;
+    let both = || here.version("t").filter(|version| is_at(&there, version));
+    eventually("both servers have it", || both().is_some() && here.failure("t").is_none()).await;
+    let first = both().unwrap();
+    for (i, text) in expected["texts"].as_array().unwrap().iter().enumerate() {
+        let (status, answer) = here.predict("t", json!({"input": text})).await;
+        assert_eq!(status, 200, "{answer}");
+        let want = crate::exchange::probabilities(&expected["nano"]["logits"][i]);
+        for (word, want) in expected["words"].as_array().unwrap().iter().zip(want) {
+            let got = answer["predictions"][0]["scores"][word.as_str().unwrap()].as_f64().unwrap();
+            assert!((got - want).abs() < 1e-4, "{text}: {got} and {want}");
+        }
+    }
+
+    // another object in its place is another version
+    let changed = settings.replace("max_input_tokens = ", "max_input_tokens = 1");
+    assert_ne!(changed, settings);
+    moto.put(&at(SETTINGS), changed.as_bytes()).await;
+    eventually("the change is served", || both().is_some_and(|version| version != first)).await;
+    let second = both().unwrap();
+
+    // an upload lies over the folder on both servers, a rollback brings its version back
+    let (two, v2) = version(300);
+    assert_eq!(call(&there, Method::PUT, "/tasks/t", Some(&first), &two).await.0, 412);
+    assert_eq!(call(&there, Method::PUT, "/tasks/t", Some(&second), &two).await.0, 200);
+    eventually("the upload is served", || both() == Some(v2.clone())).await;
+    let (status, answer) = call(&here, Method::POST, "/tasks/t/rollback", None, b"").await;
+    assert_eq!((status, &answer["active"]), (200, &json!(second)), "{answer}");
+    eventually("both are back", || both() == Some(second.clone())).await;
+
+    // a removal with a condition leaves an object of no bytes, under which the folder must not show again
+    moto.put(&at("README.md"), b"mine").await;
+    assert_eq!(call(&there, Method::DELETE, "/tasks/t", Some(&second), b"").await.0, 204);
+    eventually("it is gone", || here.version("t").is_none() && there.version("t").is_none()).await;
+    for file in [ADAPTER_CONFIG, ADAPTER_WEIGHTS, SETTINGS] {
+        assert!(moto.get(&at(file)).await.is_none(), "{file}");
+    }
+    assert!(moto.get(&at("README.md")).await.is_some(), "what is not the adapter's stays");
+    // and a new copy of it is a task again
+    for file in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
+        moto.put(&at(file), &fixture(file)).await;
+    }
+    moto.put(&at(SETTINGS), settings.as_bytes()).await;
+    eventually("it is served again", || both() == Some(first.clone())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -242,13 +242,22 @@ impl Keeper {
         match event {
             Event::Loaded(served) => {
                 let card = &served.task;
+                let golden = card.manifest().golden.len();
                 tracing::info!(
                     task = %served.name,
                     version = card.version(),
                     tokens = card.kept_tokens(),
                     pieces = card.kept_pieces(),
+                    golden_examples = golden,
                     "prompt loaded"
                 );
+                if golden == 0 {
+                    tracing::info!(
+                        task = %served.name,
+                        "no golden examples: that it answers as it was trained to is not known; import or export the prompt \
+                         with them"
+                    );
+                }
                 self.shared.observer.loaded(&served.name, elapsed);
             }
             Event::Rejected(task, reason) => {

@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 .PHONY: help setup s3 demo test lint fixtures baseline page clients kubernetes release packaging reference guide book \
 	load search alerts reliability soak fuzz bench-cpu bench-cpu-http bench-cpu-overhead bench-cpu-growth bench-cpu-start \
-	int8 peft
+	bench-cpu-flame int8 peft
 
 help: ## Lists the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -115,6 +115,7 @@ search: setup ## Measures a full search of pruning ratios: one after the other, 
 	@$(PYTHON) scripts/setup.py data
 	cargo bench --locked -p xprompt-trainer --bench search
 
+INFERNO = .cache/inferno
 bench-cpu: setup .cache/bench-cpu/installed ## Measures engines on this CPU: ours, CTranslate2, transformers, PEFT (ARGS="--only score1")
 	.cache/bench-cpu/venv/bin/python bench/cpu/run.py $(ARGS)
 
@@ -130,6 +131,13 @@ bench-cpu-growth: setup .cache/bench-cpu/installed ## Measures how the cost grow
 
 bench-cpu-start: setup .cache/bench-cpu/installed ## Measures starts, with the model in the page cache and without, and memory
 	.cache/bench-cpu/venv/bin/python bench/cpu/start.py $(ARGS)
+
+bench-cpu-flame: setup .cache/bench-cpu/installed $(INFERNO)/bin/inferno-flamegraph ## Draws where the server's time goes on this CPU (needs the right to use perf)
+	scripts/debian.sh perf=linux-perf
+	.cache/bench-cpu/venv/bin/python bench/cpu/flame.py $(ARGS)
+
+$(INFERNO)/bin/inferno-flamegraph:
+	cargo install --quiet --locked --root $(INFERNO) inferno@0.12.8
 
 .cache/bench-cpu/installed: bench/cpu/requirements.txt
 	$(PYTHON) -m venv --clear .cache/bench-cpu/venv

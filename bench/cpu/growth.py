@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -126,25 +125,14 @@ def tasks(args, client: Path, name: str, model: Path, precision: str) -> None:
             subprocess.run(command, check=True)
         requests = args.cache / f"requests-{name}-{count}.jsonl"
         requests.write_text("".join(servers.request_lines(model, count, max(96, count))))
-        command, _ = servers.start_command(args, f"xprompt-{precision}", server, model, prompts, prompts)
-        log = args.cache / "growth-server.log"
-        with open(log, "w") as errors:
-            begin = time.monotonic()
-            process = subprocess.Popen(command, stdout=errors, stderr=errors)
-        try:
-            servers.await_ready(process, f"xprompt-{precision}", log)
-            ready = time.monotonic() - begin
-            load = [client, "load", "--url", f"http://{servers.ADDRESS}/tasks/{{task}}/predict", "--requests", requests]
-            load += ["--connections", "8", "--seconds", str(args.seconds)]
+        with servers.running(args, f"xprompt-{precision}", server, model, prompts) as (pid, ready):
+            load = [*servers.loading(client, requests), "--connections", "8", "--seconds", str(args.seconds)]
             servers.answer(load)  # warm up
             found = servers.answer(load)
             line = {"bench": "cpu-growth", "model": name, "precision": precision, "sweep": "tasks", "value": count}
             line |= {"ms": 1000 / found["per_s"], "p50_ms": found["p50_ms"], "p99_ms": found["p99_ms"]}
-            line |= {"ready_s": ready, "peak_mib": servers.peak_mib(process.pid), "threads": args.threads}
+            line |= {"ready_s": ready, "peak_mib": servers.peak_mib(pid), "threads": args.threads}
             run.add(args.out, line)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=120)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -63,21 +62,12 @@ def parse() -> argparse.Namespace:
 
 
 def saturate(args, client, server, model, prompts, requests, precision: str, connections: int) -> dict:
-    command, _ = servers.start_command(args, f"xprompt-{precision}", server, model, prompts, prompts)
-    log = args.cache / "overhead.log"
-    with open(log, "w") as errors:
-        process = subprocess.Popen(command, stdout=errors, stderr=errors)
-    try:
-        servers.await_ready(process, f"xprompt-{precision}", log)
-        load = [client, "load", "--url", f"http://{servers.ADDRESS}/tasks/{{task}}/predict", "--requests", requests]
-        load += ["--connections", str(connections), "--seconds"]
+    with servers.running(args, f"xprompt-{precision}", server, model, prompts) as (pid, _):
+        load = [*servers.loading(client, requests), "--connections", str(connections), "--seconds"]
         servers.answer([*load, "3"])  # warm up
-        before, metrics_before = thread_seconds(process.pid), metrics()
+        before, metrics_before = thread_seconds(pid), metrics()
         answer = servers.answer([*load, str(args.seconds)])
-        after, metrics_after = thread_seconds(process.pid), metrics()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        after, metrics_after = thread_seconds(pid), metrics()
     spent = {thread: seconds - before.get(thread, 0.0) for thread, seconds in after.items()}
     own = sum(seconds for (name, _), seconds in spent.items() if name.startswith(OWN))
     grown = {name: value - metrics_before.get(name, 0.0) for name, value in metrics_after.items()}

@@ -12,6 +12,7 @@ Adds JSON lines to --out as run.py does.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -47,8 +48,8 @@ def main() -> int:
         requests.write_text("".join(request_lines(model, args.tasks)))
         for round in range(args.rounds):
             for by in args.servers:
-                command, environment = start_command(args, by, server, model, prompts, adapters)
-                measure(args, client, {"model": name, "by": by, "round": round}, command, environment, requests)
+                about = {"model": name, "by": by, "round": round}
+                measure(args, client, server, about, model, prompts, adapters, requests)
     return 0
 
 
@@ -119,22 +120,17 @@ def start_command(args, by: str, server: Path, model: Path, prompts: Path, adapt
     ], environment  # fmt: skip
 
 
-def measure(args, client: Path, about: dict, command: list, environment: dict, requests: Path) -> None:
-    log = args.cache / f"http-{about['by']}.log"
+@contextlib.contextmanager
+def running(args, by: str, server: Path, model: Path, prompts: Path, adapters: Path | None = None, pause: float = 0.25):
+    """A server, from when it is ready until it was stopped: its number, and after how many seconds it was ready."""
+    command, environment = start_command(args, by, server, model, prompts, adapters or prompts)
+    log = args.cache / f"server-{by}.log"
     with open(log, "w") as errors:
+        begin = time.monotonic()
         process = subprocess.Popen(command, env=os.environ | environment, stdout=errors, stderr=errors)
     try:
-        await_ready(process, about["by"], log)
-        load = [client, "load", "--url", f"http://{ADDRESS}/tasks/{{task}}/predict", "--requests", requests]
-        seconds = ["--seconds", str(args.seconds)]
-        answer(load + ["--connections", "4", "--seconds", str(min(args.seconds, 5))])  # warm up
-        most = 0.0
-        for connections in args.connections:
-            line = answer(load + seconds + ["--connections", str(connections)])
-            most = max(most, line["per_s"])
-            report(args, about | {"load": f"{connections} connections", "peak_mib": peak_mib(process.pid)} | line)
-        line = answer(load + seconds + ["--rate", str(UTILISATION * most)])
-        report(args, about | {"load": f"{UTILISATION:.0%} of the most", "rate": UTILISATION * most} | line)
+        await_ready(process, by, log, pause)
+        yield process.pid, time.monotonic() - begin
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -144,7 +140,25 @@ def measure(args, client: Path, about: dict, command: list, environment: dict, r
             process.wait()
 
 
-def await_ready(process: subprocess.Popen, by: str, log: Path, pause: float = 0.25) -> None:
+def loading(client: Path, requests: Path) -> list:
+    """The command that posts these requests to the server; it lacks how many at once, and how long."""
+    return [client, "load", "--url", f"http://{ADDRESS}/tasks/{{task}}/predict", "--requests", requests]
+
+
+def measure(args, client: Path, server: Path, about: dict, model: Path, prompts: Path, adapters: Path, requests: Path) -> None:
+    with running(args, about["by"], server, model, prompts, adapters) as (pid, _):
+        load, seconds = loading(client, requests), ["--seconds", str(args.seconds)]
+        answer(load + ["--connections", "4", "--seconds", str(min(args.seconds, 5))])  # warm up
+        most = 0.0
+        for connections in args.connections:
+            line = answer(load + seconds + ["--connections", str(connections)])
+            most = max(most, line["per_s"])
+            report(args, about | {"load": f"{connections} connections", "peak_mib": peak_mib(pid)} | line)
+        line = answer(load + seconds + ["--rate", str(UTILISATION * most)])
+        report(args, about | {"load": f"{UTILISATION:.0%} of the most", "rate": UTILISATION * most} | line)
+
+
+def await_ready(process: subprocess.Popen, by: str, log: Path, pause: float) -> None:
     path = "/health/ready" if by.startswith("xprompt") else "/health"
     end = time.monotonic() + 600
     while time.monotonic() < end:

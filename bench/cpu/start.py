@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import options
@@ -60,17 +58,8 @@ def start(args, server: Path, model: Path, prompts: Path, precision: str, kind: 
     if kind != "warm":
         for file in (file for file in [server, *model.iterdir(), *integers.glob("*")] if file.is_file()):
             forget(file)
-    command, _ = servers.start_command(args, f"xprompt-{precision}", server, model, prompts, prompts)
-    log = args.cache / "start.log"
-    with open(log, "w") as errors:
-        begin = time.monotonic()
-        process = subprocess.Popen(command, stdout=errors, stderr=errors)
-        try:
-            servers.await_ready(process, f"xprompt-{precision}", log, pause=0.002)
-            return {"seconds": time.monotonic() - begin, **memory(process.pid)}
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+    with servers.running(args, f"xprompt-{precision}", server, model, prompts, pause=0.002) as (pid, seconds):
+        return {"seconds": seconds, **memory(pid)}
 
 
 def forget(file: Path) -> None:

@@ -1,5 +1,6 @@
 //! A client that posts texts of mixed tasks over kept connections: a number of them all the time, or at a rate.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +35,9 @@ struct Request {
     body: Value,
 }
 
+/// The seconds that an answer took, or why there is none.
+type Answer = Result<f64, String>;
+
 /// What every connection shares.
 struct Shared {
     client: reqwest::Client,
@@ -56,27 +60,32 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(!shared.requests.is_empty(), "{}: no request", arguments.requests.display());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let start = Instant::now();
-    let mut answers = runtime.block_on(async {
+    let answers = runtime.block_on(async {
         match arguments.rate {
             Some(rate) => at_rate(&shared, rate, arguments.seconds).await,
             None => all_the_time(&shared, arguments.connections, arguments.seconds).await,
         }
     });
     let seconds = start.elapsed().as_secs_f64();
-    let failed = answers.iter().filter(|answer| answer.is_none()).count();
-    let mut times: Vec<f64> = answers.drain(..).flatten().collect();
-    anyhow::ensure!(!times.is_empty(), "no request was answered");
+    let (mut times, mut why) = (Vec::new(), BTreeMap::<String, usize>::new());
+    for answer in answers {
+        match answer {
+            Ok(time) => times.push(time),
+            Err(reason) => *why.entry(reason).or_default() += 1,
+        }
+    }
+    anyhow::ensure!(!times.is_empty(), "no request was answered: {why:?}");
     times.sort_by(f64::total_cmp);
     let at = |share: f64| 1000.0 * times[((times.len() - 1) as f64 * share) as usize];
     let line = json!({
-        "answered": times.len(), "failed": failed, "per_s": times.len() as f64 / seconds,
+        "answered": times.len(), "failed": why.values().sum::<usize>(), "why": why, "per_s": times.len() as f64 / seconds,
         "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0),
     });
     println!("{line}");
     Ok(())
 }
 
-async fn all_the_time(shared: &Arc<Shared>, connections: usize, seconds: f64) -> Vec<Option<f64>> {
+async fn all_the_time(shared: &Arc<Shared>, connections: usize, seconds: f64) -> Vec<Answer> {
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let connection = |_| {
         let shared = Arc::clone(shared);
@@ -97,7 +106,7 @@ async fn all_the_time(shared: &Arc<Shared>, connections: usize, seconds: f64) ->
 }
 
 /// Times run from when a request was due, so that a server that falls behind does not look good.
-async fn at_rate(shared: &Arc<Shared>, rate: f64, seconds: f64) -> Vec<Option<f64>> {
+async fn at_rate(shared: &Arc<Shared>, rate: f64, seconds: f64) -> Vec<Answer> {
     let start = Instant::now();
     let gaps = super::worker::random_rows((2.0 * rate * seconds) as usize + 16);
     let mut due = 0.0;
@@ -115,7 +124,7 @@ async fn at_rate(shared: &Arc<Shared>, rate: f64, seconds: f64) -> Vec<Option<f6
     }
     let mut answers = Vec::new();
     for post in posted {
-        answers.push(post.await.unwrap_or_default());
+        answers.push(post.await.unwrap_or_else(|error| Err(error.to_string())));
     }
     answers
 }
@@ -123,13 +132,16 @@ async fn at_rate(shared: &Arc<Shared>, rate: f64, seconds: f64) -> Vec<Option<f6
 // === impl Shared ===
 
 impl Shared {
-    /// Seconds since `start` at the answer, if it is one.
-    async fn post(&self, start: Instant) -> Option<f64> {
+    /// Posts the next request, whose time runs from `start`.
+    async fn post(&self, start: Instant) -> Answer {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let (url, body) = &self.requests[next % self.requests.len()];
         let post = self.client.post(url).header("content-type", "application/json").body(body.clone());
-        let answer = post.send().await.ok()?.error_for_status().ok()?;
-        answer.bytes().await.ok()?;
-        Some(start.elapsed().as_secs_f64())
+        let answer = post.send().await.map_err(|error| error.to_string())?;
+        if !answer.status().is_success() {
+            return Err(answer.status().as_str().to_owned());
+        }
+        answer.bytes().await.map_err(|error| error.to_string())?;
+        Ok(start.elapsed().as_secs_f64())
     }
 }

@@ -77,9 +77,11 @@ impl Queue {
         let mut all = self.lock();
         let waiting = all.len();
         let Line { jobs, outflow } = all.of(texts);
-        let time = deadline.saturating_duration_since(Instant::now());
-        if waiting + requests > self.options.max_queue || outflow.is_too_long(jobs.len(), requests, time) {
-            return Err(EngineError::Overloaded { waiting, expected: outflow.wait(jobs.len()) });
+        let now = Instant::now();
+        let time = deadline.saturating_duration_since(now);
+        if waiting + requests > self.options.max_queue || outflow.is_too_long(jobs.len(), requests, time, now)
+        {
+            return Err(EngineError::Overloaded { waiting, expected: outflow.wait(jobs.len(), now) });
         }
         Ok(())
     }
@@ -94,7 +96,8 @@ impl Queue {
         let waiting = all.len();
         let Line { jobs, outflow } = all.of(texts);
         if waiting >= self.options.max_queue {
-            return Err(EngineError::Overloaded { waiting, expected: outflow.wait(jobs.len()) });
+            let expected = outflow.wait(jobs.len(), Instant::now());
+            return Err(EngineError::Overloaded { waiting, expected });
         }
         jobs.push_back(job);
         drop(all);

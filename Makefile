@@ -115,7 +115,6 @@ search: setup ## Measures a full search of pruning ratios: one after the other, 
 	@$(PYTHON) scripts/setup.py data
 	cargo bench --locked -p xprompt-trainer --bench search
 
-INFERNO = .cache/inferno
 bench-cpu: setup .cache/bench-cpu/installed ## Measures engines on this CPU: ours, CTranslate2, transformers, PEFT (ARGS="--only score1")
 	.cache/bench-cpu/venv/bin/python bench/cpu/run.py $(ARGS)
 
@@ -132,6 +131,7 @@ bench-cpu-growth: setup .cache/bench-cpu/installed ## Measures how the cost grow
 bench-cpu-start: setup .cache/bench-cpu/installed ## Measures starts, with the model in the page cache and without, and memory
 	.cache/bench-cpu/venv/bin/python bench/cpu/start.py $(ARGS)
 
+INFERNO = .cache/inferno
 bench-cpu-flame: setup .cache/bench-cpu/installed $(INFERNO)/bin/inferno-flamegraph ## Draws where the server's time goes on this CPU (needs the right to use perf)
 	scripts/debian.sh perf=linux-perf
 	.cache/bench-cpu/venv/bin/python bench/cpu/flame.py $(ARGS)

@@ -20,6 +20,7 @@ import options
 import run
 import servers
 
+INFERNO = models.ROOT / ".cache" / "inferno" / "bin"
 DRAWN = ["--minwidth", "0.15", "--width", "1000", "--hash", "--subtitle", "width: share of samples; click to zoom"]
 
 
@@ -28,10 +29,7 @@ def main() -> int:
     args.cache.mkdir(parents=True, exist_ok=True)
     client, server = run.build(args.profile), servers.build(args.profile)
     model = run.prepare(args.models[0], args.cache, [])
-    prompts = args.cache / f"prompts-{model.name}"
-    subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", str(args.tasks)], check=True)
-    requests = args.cache / f"requests-{model.name}.jsonl"
-    requests.write_text("".join(servers.request_lines(model, args.tasks)))
+    prompts, requests = servers.mixed_tasks(args, client, model)
     samples, stacks = args.cache / "perf.data", args.cache / "stacks.txt"
     with servers.running(args, f"xprompt-{args.precision}", server, model, prompts) as (pid, _):
         load = [*servers.loading(client, requests), "--connections", str(args.connections), "--seconds"]
@@ -41,10 +39,10 @@ def main() -> int:
             subprocess.run([*record, "--pid", str(pid), "--", "sleep", str(args.seconds)], check=True)
     with open(stacks, "w") as out:
         script = subprocess.Popen(["perf", "script", "--input", samples], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        subprocess.run([args.inferno / "inferno-collapse-perf", "--quiet"], stdin=script.stdout, stdout=out, check=True)
+        subprocess.run([INFERNO / "inferno-collapse-perf", "--quiet"], stdin=script.stdout, stdout=out, check=True)
     title = f"xprompt-server, {model.name} in {args.precision}, {args.connections} connections"
     with open(args.svg, "w") as out:
-        subprocess.run([args.inferno / "inferno-flamegraph", *DRAWN, "--title", title, stacks], stdout=out, check=True)
+        subprocess.run([INFERNO / "inferno-flamegraph", *DRAWN, "--title", title, stacks], stdout=out, check=True)
     return 0
 
 
@@ -54,7 +52,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--inferno", type=Path, default=models.ROOT / ".cache" / "inferno" / "bin", help="where its programs are")
     parser.add_argument("--svg", type=Path, default=models.ROOT / "docs" / "flame-cpu.svg")
     return options.read(parser, {})
 

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 import urllib.request
@@ -37,10 +36,7 @@ def main() -> int:
     client, server = run.build(args.profile), servers.build(args.profile)
     for name in args.models:
         model = run.prepare(name, args.cache, [])
-        prompts = args.cache / f"prompts-{name}"
-        subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", str(args.tasks)], check=True)
-        requests = args.cache / f"requests-{name}.jsonl"
-        requests.write_text("".join(servers.request_lines(model, args.tasks)))
+        prompts, requests = servers.mixed_tasks(args, client, model)
         workload = args.cache / f"workload-{name}.json"
         workload.write_text(json.dumps(models.workload(model, 96)))
         for precision in args.precisions:

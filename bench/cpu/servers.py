@@ -41,11 +41,8 @@ def main() -> int:
     client, server = run.build(args.profile), build(args.profile)
     for name in args.models:
         model = run.prepare(name, args.cache, [])
-        prompts = args.cache / f"prompts-{name}"
-        subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", str(args.tasks)], check=True)
+        prompts, requests = mixed_tasks(args, client, model)
         adapters = make_adapters(model, args.cache / f"adapters-{name}", args.tasks)
-        requests = args.cache / f"requests-{name}.jsonl"
-        requests.write_text("".join(request_lines(model, args.tasks)))
         for round in range(args.rounds):
             for by in args.servers:
                 about = {"model": name, "by": by, "round": round}
@@ -68,6 +65,14 @@ def build(profile: str) -> Path:
     command = ["cargo", "build", "--locked", "--bin", "xprompt-server", "--profile", profile]
     subprocess.run(command, cwd=models.ROOT, check=True)
     return models.ROOT / "target" / ("debug" if profile == "dev" else profile) / "xprompt-server"
+
+
+def mixed_tasks(args, client: Path, model: Path) -> tuple[Path, Path]:
+    """A folder of --tasks prompts, and requests to them in turn."""
+    prompts, requests = args.cache / f"prompts-{model.name}", args.cache / f"requests-{model.name}.jsonl"
+    subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", str(args.tasks)], check=True)
+    requests.write_text("".join(request_lines(model, args.tasks)))
+    return prompts, requests
 
 
 def make_adapters(model: Path, folder: Path, tasks: int) -> Path:

@@ -9,8 +9,8 @@ const MEMORY: f64 = 0.8;
 /// because refusing takes time, too.
 const WAITED: f64 = 1.0 / 3.0;
 
-/// How long a pace counts that no batch has confirmed, but for a pace of batches that take longer: so many of them.
-/// Where refusing keeps the queue short, no batch would.
+/// How long a pace counts after the batch that showed it, or for how many such batches, if that is longer. Where refusing keeps
+/// the queue short, nobody waits behind a batch, and none would show another pace.
 const FRESH: Duration = Duration::from_secs(10);
 const FRESH_BATCHES: u32 = 4;
 
@@ -43,7 +43,7 @@ impl Outflow {
     }
 
     fn is_known(&self, now: Instant) -> bool {
-        self.requests > 0.0 && self.until.is_some_and(|until| now < until)
+        self.until.is_some_and(|until| now < until)
     }
 
     /// How long a request waits that has so many before it. Zero as long as nothing is known.

@@ -21,8 +21,8 @@ pub enum Packed {
     /// (qkv `[b * t, 3 * heads * d]`, bias `[b, heads, t, t]`) to softmax(q k' + bias) v `[b * t, heads * d]`.
     BiasedAttention,
     /// (q `[b * t, heads * d]`, hidden `[rows, width]`, starts, keys and values `[1, heads, d, width]`) to
-    /// softmax(q (hidden keys')') hidden values' `[b * t, heads * d]`, head by head. Of hidden
-    /// `[b, length, width]` each example sees the first so many rows as `[b]` i64 in the place of the starts says.
+    /// softmax(q (hidden keys')') hidden values' `[b * t, heads * d]`, head by head. Hidden may also be
+    /// `[b, length, width]`, with `[b]` i64 instead of the starts: how many of the rows of each are its own.
     CrossAttention,
     /// (x `[rows, width]`, starts) to `[examples, longest, width]`, with zeros behind shorter ones.
     Unpack,

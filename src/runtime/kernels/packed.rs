@@ -142,8 +142,8 @@ pub(super) fn attend_to_encoder(
     Ok(())
 }
 
-/// The rows of each example: those between its start and the next in `[rows, width]`, the first so many of each in
-/// `[examples, length, width]`.
+/// The rows of each example. In `[rows, width]` the numbers say where they begin, in `[examples, length, width]` how many of
+/// each are its own.
 fn places_of(of_hidden: &[i64], numbers: &[i64]) -> ort::Result<Vec<Range<usize>>> {
     let numbers: Vec<usize> = numbers.iter().map(|number| number.unsigned_abs() as usize).collect();
     let (places, rows): (Vec<Range<usize>>, usize) = if of_hidden.len() == 3 {

@@ -277,21 +277,23 @@ impl PromptFile {
 /// How the names of files begin that are being written.
 pub const UNFINISHED: &str = ".writing-";
 
-/// Writes bytes under a temporary name in the same folder, makes them durable and renames them into place.
+/// Writes bytes under a temporary name in the same folder, which it makes if need be, makes them durable and renames them into
+/// place.
 ///
 /// # Errors
 /// If the system fails; what was at `path` stays.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder_of(path))?;
     replace_atomically(path, bytes).map(drop)
 }
 
-/// As [`write_atomically`], and tells what the new file is: at `path` another writer's may be by then.
+/// As [`write_atomically`] in a folder that is there, and tells what the new file is: at `path` another writer's may be by
+/// then.
 ///
 /// # Errors
-/// If the system fails; what was at `path` stays.
+/// If the folder is not there, or the system fails; what was at `path` stays.
 pub fn replace_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<std::fs::Metadata> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
+    let folder = folder_of(path);
     let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -305,6 +307,10 @@ pub fn replace_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<std::fs:
     file.persist(path).map_err(|error| error.error)?;
     std::fs::File::open(folder)?.sync_all()?;
     Ok(metadata)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 // === checks ===

@@ -138,7 +138,8 @@ async fn a_lost_folder_leaves_what_is_served() {
         let (_, metrics) = crate::server_metrics::scrape(&server).await;
         !metrics.contains(&"xprompt_prompt_scan_failures_total 0".to_owned())
     };
-    while !failed().await {}
+    let noticed = async { while !failed().await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), noticed).await.expect("the loss is noticed");
     assert_eq!(server.predict("tweets", json!({"input": "x"})).await.0, 200);
     std::fs::rename(&away, server.folder.path()).unwrap();
     let version = server.write("tweets", &turned());

@@ -37,16 +37,22 @@ impl FolderStorage {
         self.root.join(key)
     }
 
+    /// Makes the folders of a key below the top, one after the other. The top is never made, at whatever moment it is moved
+    /// away: a folder that is lost comes back as it was.
+    fn make_folders(&self, key: &str) -> io::Result<()> {
+        for (end, _) in key.match_indices('/') {
+            match std::fs::create_dir(self.path(&key[..end])) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The other writers' turn ends with the value that is returned.
     fn lock(&self) -> io::Result<File> {
-        let path = self.path(LOCK);
-        // the top is not made: a folder that is lost comes back as it was
-        if let Some(folder) = path.parent()
-            && self.root.is_dir()
-        {
-            std::fs::create_dir_all(folder)?;
-        }
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        self.make_folders(LOCK)?;
+        let file = File::options().create(true).truncate(false).write(true).open(self.path(LOCK))?;
         file.lock()?;
         Ok(file)
     }
@@ -157,6 +163,7 @@ impl Storage for FolderStorage {
         let failed = |error: io::Error| unavailable(&path, &error);
         let lock = self.lock().map_err(failed)?;
         self.check(key, condition)?;
+        self.make_folders(key).map_err(failed)?;
         let written = replace_atomically(&path, bytes).map_err(failed)?;
         drop(lock);
         Ok(tag(&written))
@@ -224,6 +231,8 @@ fn is_settled(metadata: &Metadata, now: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -284,6 +293,32 @@ mod tests {
         assert!(storage.read("a", 9).unwrap_err().is_outage());
         assert!(storage.write("a", b"1", &Condition::Absent).unwrap_err().is_outage());
         assert!(storage.list(".xprompt/versions/a", ".safetensors").unwrap_err().is_outage());
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_while_it_is_written_to_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, away) = (folder.path().join("prompts"), folder.path().join("away"));
+        std::fs::create_dir(&root).unwrap();
+        let storage = FolderStorage::new(&root);
+        let written = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !written.load(Ordering::Relaxed) {
+                    std::fs::rename(&root, &away).unwrap();
+                    std::thread::sleep(Duration::from_micros(20));
+                    // another folder of that name with something in it would stand in the way
+                    std::fs::rename(&away, &root).unwrap();
+                }
+            });
+            for i in 0..3000 {
+                match storage.write(&format!(".xprompt/versions/{i}/a"), b"1", &Condition::Any) {
+                    Ok(_) => {}
+                    Err(error) => assert!(error.is_outage(), "{error}"),
+                }
+            }
+            written.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

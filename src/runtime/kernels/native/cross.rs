@@ -53,18 +53,17 @@ pub(in super::super) fn attend(each: Each<'_>, absorbed: Absorbed<'_>, y: &mut [
     each(heads * groups, &|piece| {
         let (head, first_column) = (piece / groups, piece % groups * TOGETHER);
         let own = TOGETHER.min(width - first_column);
-        let mut panels = vec![0.0; d * TOGETHER];
-        for (k, panels) in panels.chunks_mut(TOGETHER).enumerate() {
-            keys.read(head * d + k, width, first_column, &mut panels[..own]);
-        }
+        let mut spare = Vec::new();
+        let panels =
+            keys.columns_from(head * d..(head + 1) * d, first_column..first_column + own, &mut spare);
         for column in (0..own).step_by(COLUMNS) {
             let columns = (own - column).min(COLUMNS);
             for first in (0..rows).step_by(ROWS) {
                 let count = (rows - first).min(ROWS);
                 let a = At { data: q[first * inner + head * d..].as_ptr(), stride: inner };
-                let b = At { data: panels[column..].as_ptr(), stride: TOGETHER };
-                // SAFETY: no other piece has these columns of this head.
+                // SAFETY: the panels have these columns, of which no other piece has those of this head.
                 unsafe {
+                    let b = At { data: panels.data.add(column), ..panels };
                     let to = shared.at((first * heads + head) * width + first_column + column);
                     tiles::product([count, d, columns], a, b, At { data: to, stride: heads * width });
                 }
@@ -146,6 +145,33 @@ impl Stored<'_> {
             self.read(first + i, width, 0, row);
         }
         spare.as_ptr()
+    }
+
+    /// Where columns of rows, at most [`TOGETHER`], lie as floats: in the weight, or in `spare`. Of each row a multiple of
+    /// [`COLUMNS`] may be read.
+    fn columns_from(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        spare: &mut Vec<f32>,
+    ) -> At<*const f32> {
+        if let Self::Floats(weight) = self
+            && columns.len().is_multiple_of(COLUMNS)
+        {
+            assert!(rows.end <= weight.outputs && columns.end <= weight.inner, "a part of the weight");
+            // SAFETY: the weight has these rows and columns, as was just checked.
+            return unsafe {
+                for row in rows.clone() {
+                    tiles::fetch(weight.at(row, columns.start), columns.len());
+                }
+                At { data: weight.at(rows.start, columns.start), stride: weight.inner }
+            };
+        }
+        spare.resize(rows.len() * TOGETHER, 0.0);
+        for (row, spare) in rows.zip(spare.chunks_mut(TOGETHER)) {
+            self.read(row, self.width(), columns.start, &mut spare[..columns.len()]);
+        }
+        At { data: spare.as_ptr(), stride: TOGETHER }
     }
 
     /// Elements of a row from a column on, as floats.

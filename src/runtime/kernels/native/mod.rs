@@ -12,7 +12,7 @@ pub(super) mod products;
 mod tests;
 mod tiles;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 pub(in crate::runtime) use tiles::are_wide;
 
@@ -65,12 +65,14 @@ struct Grid {
 impl Grid {
     /// `row_block` rows at most; `bytes` is the size of a panel of the weight.
     fn new(rows: usize, row_block: usize, panels: usize, bytes: usize) -> Self {
-        /// Bytes of weights, times passes over them, that are worth a thread.
-        const WORTH_A_THREAD: usize = 48 * 1024;
+        /// Bytes of weights, times passes over them, that are worth a thread. Long pieces are read faster, but there
+        /// must be some for each.
+        const WORTH_A_THREAD: RangeInclusive<usize> = 48 * 1024..=256 * 1024;
         let blocks = rows.div_ceil(row_block).max(1);
         let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(tiles::ROWS);
         let passes = row_block.min(rows).div_ceil(tiles::ROWS).max(1);
-        let together = (WORTH_A_THREAD / (bytes * passes).max(1)).clamp(1, panels.max(1));
+        let worth = (bytes * panels / 16).clamp(*WORTH_A_THREAD.start(), *WORTH_A_THREAD.end());
+        let together = (worth / (bytes * passes).max(1)).clamp(1, panels.max(1));
         Self { rows, row_block, panels, together }
     }
 

@@ -86,6 +86,17 @@ pub(super) unsafe fn dots(
     plain::dots([rows, inner, columns], a, b, c);
 }
 
+/// Has so many floats come nearer that will soon be read.
+pub(super) fn fetch(floats: *const f32, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const LINE: usize = 64 / size_of::<f32>();
+        for at in (0..count).step_by(LINE) {
+            wide::fetch(floats.wrapping_add(at));
+        }
+    }
+}
+
 /// The rows of b `[columns, inner]` as columns of a panel `[inner, COLUMNS]`.
 ///
 /// # Safety

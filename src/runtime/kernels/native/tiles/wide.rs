@@ -1,9 +1,9 @@
 //! The same in vectors of 512 bits.
 
 use std::arch::x86_64::{
-    __m128, __m512, __m512i, __mmask16, _MM_HINT_T0, _mm_add_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_ps,
-    _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
-    _mm512_castps512_ps256, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
+    __m128, __m512, __m512i, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_prefetch, _mm_storeu_ps,
+    _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_add_ps, _mm512_castpd_ps,
+    _mm512_castps_pd, _mm512_castps512_ps256, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
     _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps,
     _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps,
     _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd,
@@ -12,8 +12,11 @@ use std::arch::x86_64::{
 
 use super::{At, COLUMNS, DEPTH, DOT_COLUMNS, DOT_ROWS, ROWS, Scales};
 
-/// Floats that are fetched before they are read.
+/// Floats that rows which are turned are fetched ahead by.
 const AHEAD: usize = 8 * LANES;
+/// Bytes that weights are fetched ahead by, into the second-level cache: the first has too few places for lines that
+/// are on their way.
+const FAR_AHEAD: usize = 32 * 1024;
 /// Floats of a vector.
 const LANES: usize = 16;
 
@@ -26,6 +29,11 @@ pub(super) fn are_here() -> bool {
 
 pub(super) fn have_integers() -> bool {
     are_here() && is_x86_feature_detected!("avx512vnni")
+}
+
+pub(super) fn fetch(float: *const f32) {
+    // SAFETY: any address may be fetched, and any processor of this kind can.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(float.cast()) }
 }
 
 /// The lanes of a vector that are among the first `columns`, behind those of `before` vectors.
@@ -107,7 +115,7 @@ pub(super) unsafe fn dots(
     unsafe {
         if columns == DOT_COLUMNS {
             return match rows {
-                1 => dots_of::<1, DOT_COLUMNS>(inner, a, b, c),
+                1 => one_row(inner, a, b, c),
                 2 => dots_of::<2, DOT_COLUMNS>(inner, a, b, c),
                 3 => dots_of::<3, DOT_COLUMNS>(inner, a, b, c),
                 4 => dots_of::<4, DOT_COLUMNS>(inner, a, b, c),
@@ -134,9 +142,14 @@ unsafe fn dots_of<const R: usize, const C: usize>(
 ) {
     let mut sums = [[_mm512_setzero_ps(); C]; R];
     let whole = inner / LANES * LANES;
+    let mut ahead = b.data.cast::<i8>().wrapping_add(FAR_AHEAD);
     // SAFETY: the caller's duty.
     unsafe {
         for k in (0..inner).step_by(LANES) {
+            for _ in 0..C {
+                _mm_prefetch::<_MM_HINT_T1>(ahead);
+                ahead = ahead.wrapping_add(size_of::<__m512>());
+            }
             let here = if k < whole { !0 } else { lanes(inner - whole, 0) };
             let mut x = [_mm512_setzero_ps(); R];
             for (i, x) in x.iter_mut().enumerate() {
@@ -159,6 +172,36 @@ unsafe fn dots_of<const R: usize, const C: usize>(
                 }
             }
         }
+    }
+}
+
+/// One row times [`DOT_COLUMNS`] columns, one behind the other: memory is read fastest in its order.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn one_row(inner: usize, a: At<*const f32>, b: At<*const f32>, c: At<*mut f32>) {
+    const STEP: usize = 4 * LANES;
+    let whole = inner / STEP * STEP;
+    let mut sums = [_mm512_setzero_ps(); DOT_COLUMNS];
+    // SAFETY: the caller's duty.
+    unsafe {
+        for (j, sum) in sums.iter_mut().enumerate() {
+            let (x, y) = (a.data, b.data.add(j * b.stride));
+            let mut parts = [_mm512_setzero_ps(); 4];
+            for k in (0..whole).step_by(STEP) {
+                for (i, part) in parts.iter_mut().enumerate() {
+                    let at = k + i * LANES;
+                    *part = _mm512_fmadd_ps(_mm512_loadu_ps(x.add(at)), _mm512_loadu_ps(y.add(at)), *part);
+                }
+            }
+            for (i, part) in parts.iter_mut().enumerate() {
+                let (here, at) = (lanes(inner - whole, i), whole + i * LANES);
+                let x = _mm512_maskz_loadu_ps(here, x.wrapping_add(at));
+                let y = _mm512_maskz_loadu_ps(here, y.wrapping_add(at));
+                *part = _mm512_fmadd_ps(x, y, *part);
+            }
+            let [first, second, third, fourth] = parts;
+            *sum = _mm512_add_ps(_mm512_add_ps(first, second), _mm512_add_ps(third, fourth));
+        }
+        _mm_storeu_ps(c.data, four_sums(sums));
     }
 }
 

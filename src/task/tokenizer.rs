@@ -2,11 +2,13 @@
 
 mod bytes;
 mod frame;
+mod memo;
 
 use std::path::{Path, PathBuf};
 
 use self::bytes::Bytes;
 use self::frame::Frame;
+use self::memo::Memo;
 use crate::fingerprint;
 
 /// Why a tokenizer cannot be used.
@@ -56,8 +58,8 @@ pub struct Tokenizer {
 /// What cuts texts.
 #[derive(Debug)]
 enum Cutter {
-    /// What `tokenizer.json` says.
-    File(Box<tokenizers::Tokenizer>),
+    /// What `tokenizer.json` says, and where it cuts word by word, words that were cut before.
+    File(Box<tokenizers::Tokenizer>, Option<Memo>),
     /// ByT5's.
     Bytes(Bytes),
 }
@@ -113,7 +115,8 @@ impl Tokenizer {
         let frame = Frame::of(&inner, eos).map_err(|reason| parse(reason.into()))?;
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
         let fingerprint = fingerprint::of_bytes(&bytes);
-        Ok((Self { cutter: Cutter::File(Box::new(inner)), frame, fingerprint }, largest))
+        let memo = Memo::of(&inner);
+        Ok((Self { cutter: Cutter::File(Box::new(inner), memo), frame, fingerprint }, largest))
     }
 
     /// The ids of a text, without an end token.
@@ -122,8 +125,18 @@ impl Tokenizer {
     /// If the tokenizer fails on the text.
     pub fn words(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         match &self.cutter {
-            Cutter::File(inner) => Ok(inner.encode_fast(text, false).map_err(failed)?.get_ids().to_vec()),
+            Cutter::File(inner, Some(memo)) if memo.knows(text) => memo.cut(text, inner).map_err(failed),
+            Cutter::File(inner, _) => Ok(inner.encode_fast(text, false).map_err(failed)?.get_ids().to_vec()),
             Cutter::Bytes(bytes) => Ok(bytes.cut(text).map(|(id, _)| id).collect()),
+        }
+    }
+
+    /// Whether a text is cut much faster than others of its length, once most of its words were seen.
+    #[must_use]
+    pub fn is_fast(&self, text: &str) -> bool {
+        match &self.cutter {
+            Cutter::File(_, memo) => memo.as_ref().is_some_and(|memo| memo.knows(text)),
+            Cutter::Bytes(_) => true,
         }
     }
 
@@ -169,7 +182,7 @@ impl Tokenizer {
     #[must_use]
     pub fn unknown(&self) -> Option<u32> {
         match &self.cutter {
-            Cutter::File(inner) => inner.token_to_id("<unk>"),
+            Cutter::File(inner, _) => inner.token_to_id("<unk>"),
             // every text is bytes
             Cutter::Bytes(_) => None,
         }
@@ -178,7 +191,7 @@ impl Tokenizer {
     /// Where the tokens of a text end, in bytes.
     pub(super) fn token_ends(&self, text: &str) -> Result<Vec<usize>, TokenizerError> {
         match &self.cutter {
-            Cutter::File(inner) => {
+            Cutter::File(inner, _) => {
                 let encoding = inner.encode(text, false).map_err(failed)?;
                 Ok(encoding.get_offsets().iter().map(|&(_, end)| end).collect())
             }
@@ -192,7 +205,7 @@ impl Tokenizer {
     /// If an id is unknown.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         match &self.cutter {
-            Cutter::File(inner) => inner.decode(ids, true).map_err(failed),
+            Cutter::File(inner, _) => inner.decode(ids, true).map_err(failed),
             Cutter::Bytes(bytes) => Ok(bytes.decode(ids)),
         }
     }

@@ -6,8 +6,8 @@ use xprompt::task::{InputForm, Tokenizer};
 use crate::support::fixtures;
 
 /// The tokenizers of the reference, with a vocabulary that they just fit and their end token.
-const TOKENIZERS: [(&str, usize, u32); 4] =
-    [("byt5", 384, 1), ("byt5-hub", 272, 1), ("byt5-saved", 261, 1), ("bpe", 300, 2)];
+const TOKENIZERS: [(&str, usize, u32); 5] =
+    [("byt5", 384, 1), ("byt5-hub", 272, 1), ("byt5-saved", 261, 1), ("bpe", 300, 2), ("unigram", 71, 1)];
 
 fn open(name: &str, vocabulary: usize, eos: u32) -> Result<Tokenizer, String> {
     let folder = fixtures().join("tokenizers").join(name);

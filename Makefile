@@ -119,12 +119,15 @@ bench-cpu: setup .cache/bench-cpu/installed ## Measures engines on this CPU: our
 	.cache/bench-cpu/venv/bin/python bench/cpu/run.py $(ARGS)
 
 bench-cpu-http: setup .cache/bench-cpu/installed ## Measures the server beside FastAPI with PEFT on this CPU (ARGS="--seconds 5")
+	@$(PYTHON) scripts/setup.py data
 	.cache/bench-cpu/venv/bin/python bench/cpu/servers.py $(ARGS)
 
 bench-cpu-overhead: setup .cache/bench-cpu/installed ## Measures what the server costs beside the model, stage by stage
+	@$(PYTHON) scripts/setup.py data
 	.cache/bench-cpu/venv/bin/python bench/cpu/overhead.py $(ARGS)
 
 bench-cpu-growth: setup .cache/bench-cpu/installed ## Measures how the cost grows with tasks, prompt, batch, text and threads
+	@$(PYTHON) scripts/setup.py data
 	.cache/bench-cpu/venv/bin/python bench/cpu/growth.py $(ARGS)
 	$(PYTHON) bench/cpu/plot.py .cache/bench-cpu/results.jsonl
 
@@ -134,6 +137,7 @@ bench-cpu-start: setup .cache/bench-cpu/installed ## Measures starts, with the m
 INFERNO = .cache/inferno
 bench-cpu-flame: setup .cache/bench-cpu/installed $(INFERNO)/bin/inferno-flamegraph ## Draws where the server's time goes on this CPU (needs the right to use perf)
 	scripts/debian.sh perf=linux-perf
+	@$(PYTHON) scripts/setup.py data
 	.cache/bench-cpu/venv/bin/python bench/cpu/flame.py $(ARGS)
 
 $(INFERNO)/bin/inferno-flamegraph:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""How the cost of a text grows: with tasks in the mix, prompt length, batch, text length and threads.
+"""How the cost of a text grows: with tasks in the mix, prompt length, batch, text length and threads,
+and with other programs beside.
 
     make bench-cpu-growth
     .cache/bench-cpu/venv/bin/python bench/cpu/growth.py --models t5-nano --only length,prompt
@@ -11,6 +12,7 @@ the server, over HTTP. Adds JSON lines to --out as run.py does; plot.py draws th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import statistics
@@ -30,6 +32,7 @@ SWEEPS = {
     "batch": [1, 2, 4, 8, 16, 32, 64],
     "length": [8, 16, 32, 64, 128, 256, 512],
     "threads": None,  # 1, 2, 4 and so on up to the cores
+    "beside": [0, 1, 2],  # programs that keep a core busy
     "tasks": [1, 10, 1000, 10000],
 }
 
@@ -93,13 +96,14 @@ def start(args, client: Path, model: Path, workload: Path, precision: str, threa
 
 def measure(args, model: str, precision: str, sweep: str, points: list[tuple[int, run.Engine]]) -> None:
     def once(value: int, engine: run.Engine) -> float:
-        order = {"work": "score1", "texts": "sentences", "batch": 8}
+        order: dict = {"work": "score1", "texts": "sentences", "batch": 8}
         if sweep == "length":
             order["texts"] = str(value)
         elif sweep in ("batch", "prompt"):
             order[sweep] = value
-        time.sleep(0.1)
-        return engine.order(**order)["seconds"]
+        with busy(value if sweep == "beside" else 0):
+            time.sleep(0.1)
+            return engine.order(**order)["seconds"]
 
     for point in points:
         once(*point)
@@ -115,6 +119,18 @@ def measure(args, model: str, precision: str, sweep: str, points: list[tuple[int
         run.add(args.out, line)
 
 
+@contextlib.contextmanager
+def busy(programs: int):
+    """So many programs that compute all the time."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for program in running:
+            program.kill()
+            program.wait()
+
+
 def tasks(args, client: Path, name: str, model: Path, precision: str) -> None:
     """The server with a folder of so many prompts, each of which is asked in turn."""
     server = servers.build(args.profile)
@@ -124,7 +140,7 @@ def tasks(args, client: Path, name: str, model: Path, precision: str) -> None:
             command = [client, "prompts", "--model", model, "--out", prompts, "--tasks", str(count)]
             subprocess.run(command, check=True)
         requests = args.cache / f"requests-{name}-{count}.jsonl"
-        requests.write_text("".join(servers.request_lines(model, count, max(96, count))))
+        requests.write_text("".join(servers.request_lines(count, count=max(960, count))))
         with servers.running(args, f"xprompt-{precision}", server, model, prompts) as (pid, ready):
             load = [*servers.loading(client, requests), "--connections", "8", "--seconds", str(args.seconds)]
             servers.answer(load)  # warm up

@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// Requests a second, at random times; without it each connection posts as soon as it was answered.
     #[arg(long)]
     rate: Option<f64>,
+    /// With a rate: all gaps are the same.
+    #[arg(long, requires = "rate")]
+    even: bool,
     /// How long.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -62,7 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let start = Instant::now();
     let answers = runtime.block_on(async {
         match arguments.rate {
-            Some(rate) => at_rate(&shared, rate, arguments.seconds).await,
+            Some(rate) => at_rate(&shared, rate, arguments.even, arguments.seconds).await,
             None => all_the_time(&shared, arguments.connections, arguments.seconds).await,
         }
     });
@@ -106,14 +109,14 @@ async fn all_the_time(shared: &Arc<Shared>, connections: usize, seconds: f64) ->
 }
 
 /// Times run from when a request was due, so that a server that falls behind does not look good.
-async fn at_rate(shared: &Arc<Shared>, rate: f64, seconds: f64) -> Vec<Answer> {
+async fn at_rate(shared: &Arc<Shared>, rate: f64, even: bool, seconds: f64) -> Vec<Answer> {
     let start = Instant::now();
     let gaps = super::worker::random_rows((2.0 * rate * seconds) as usize + 16);
     let mut due = 0.0;
     let mut posted = Vec::new();
     for gap in gaps {
         // exponential gaps from numbers between -1 and 1
-        due -= (0.5 - 0.499_999 * f64::from(gap)).ln() / rate;
+        due += if even { 1.0 } else { -(0.5 - 0.499_999 * f64::from(gap)).ln() } / rate;
         if due > seconds {
             break;
         }

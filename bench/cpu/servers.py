@@ -5,7 +5,8 @@
     .cache/bench-cpu/venv/bin/python bench/cpu/servers.py --models t5-nano --seconds 5 --connections 1,8
 
 The servers run one at a time, in turn for --rounds rounds. For each: requests a second and latencies with a number of
-connections that post all the time, then latencies at 70 % of the most requests a second that it had, at random times.
+connections that post all the time, then latencies at 70 % of the most requests a second that it had, with random gaps
+between them and with even ones.
 Adds JSON lines to --out as run.py does.
 """
 
@@ -15,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -27,6 +27,7 @@ from pathlib import Path
 
 import models
 import options
+import real_texts
 import run
 
 PORT = 8091
@@ -41,11 +42,11 @@ def main() -> int:
     client, server = run.build(args.profile), build(args.profile)
     for name in args.models:
         model = run.prepare(name, args.cache, [])
-        prompts, requests = mixed_tasks(args, client, model)
+        prompts, requests = mixed_tasks(args, client, model, args.texts)
         adapters = make_adapters(model, args.cache / f"adapters-{name}", args.tasks)
         for round in range(args.rounds):
             for by in args.servers:
-                about = {"model": name, "by": by, "round": round}
+                about = {"model": name, "by": by, "texts": args.texts, "round": round}
                 measure(args, client, server, about, model, prompts, adapters, requests)
     return 0
 
@@ -53,6 +54,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = options.parser(__doc__, ["base", "t5-nano"])
     parser.add_argument("--servers", type=options.names, default=[*SERVERS], help=", ".join(SERVERS))
+    parser.add_argument("--texts", choices=["mixed", *real_texts.KINDS], default="mixed")
     parser.add_argument("--tasks", type=int, default=10, help="prompts in the mix (default: 10)")
     parser.add_argument("--connections", type=options.counts, default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=20)
@@ -67,11 +69,11 @@ def build(profile: str) -> Path:
     return models.ROOT / "target" / ("debug" if profile == "dev" else profile) / "xprompt-server"
 
 
-def mixed_tasks(args, client: Path, model: Path) -> tuple[Path, Path]:
+def mixed_tasks(args, client: Path, model: Path, texts: str = "mixed") -> tuple[Path, Path]:
     """A folder of --tasks prompts, and requests to them in turn."""
     prompts, requests = args.cache / f"prompts-{model.name}", args.cache / f"requests-{model.name}.jsonl"
     subprocess.run([client, "prompts", "--model", model, "--out", prompts, "--tasks", str(args.tasks)], check=True)
-    requests.write_text("".join(request_lines(model, args.tasks)))
+    requests.write_text("".join(request_lines(args.tasks, texts)))
     return prompts, requests
 
 
@@ -96,18 +98,10 @@ def make_adapters(model: Path, folder: Path, tasks: int) -> Path:
     return folder
 
 
-def request_lines(model: Path, tasks: int, count: int = 96) -> list[str]:
-    """Texts of ordinary word pieces, in the mix of lengths, to the tasks in turn."""
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(model / "tokenizer.json"))
-    texts = models.workload(model, count)["texts"]["mixed"]
-    random.Random(3).shuffle(texts)
-    lines = []
-    for i, ids in enumerate(texts):
-        body = {"input": tokenizer.decode(ids[:380])}
-        lines.append(json.dumps({"task": f"task-{i % tasks}", "body": body}) + "\n")
-    return lines
+def request_lines(tasks: int, texts: str = "mixed", count: int = 960) -> list[str]:
+    """Texts to the tasks in turn."""
+    each = enumerate(real_texts.of_kind(texts, count))
+    return [json.dumps({"task": f"task-{i % tasks}", "body": {"input": text}}) + "\n" for i, text in each]
 
 
 def start_command(args, by: str, server: Path, model: Path, prompts: Path, adapters: Path) -> tuple[list, dict]:
@@ -159,8 +153,9 @@ def measure(args, client: Path, server: Path, about: dict, model: Path, prompts:
             line = answer(load + seconds + ["--connections", str(connections)])
             most = max(most, line["per_s"])
             report(args, about | {"load": f"{connections} connections", "peak_mib": peak_mib(pid)} | line)
-        line = answer(load + seconds + ["--rate", str(UTILISATION * most)])
-        report(args, about | {"load": f"{UTILISATION:.0%} of the most", "rate": UTILISATION * most} | line)
+        for gaps, option in (("random", []), ("even", ["--even"])):
+            line = answer(load + seconds + ["--rate", str(UTILISATION * most), *option])
+            report(args, about | {"load": f"{UTILISATION:.0%} of the most, {gaps} gaps", "rate": UTILISATION * most} | line)
 
 
 def await_ready(process: subprocess.Popen, by: str, log: Path, pause: float) -> None:

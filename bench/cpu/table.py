@@ -106,13 +106,13 @@ def http(lines: list[dict]) -> str:
     rounds: dict[tuple, list[dict]] = {}
     for line in lines:
         if line["bench"] == "cpu-http":
-            rounds.setdefault((line["model"], line["by"], line["load"]), []).append(line)
+            rounds.setdefault((line["model"], line["texts"], line["by"], line["load"]), []).append(line)
     middle = lambda found, key: statistics.median(line[key] for line in found)  # noqa: E731
     rows = []
-    for (model, by, load), found in rounds.items():
+    for (*about, load), found in rounds.items():
         numbers = [f"{middle(found, 'per_s'):,.1f}", *(f"{middle(found, f'p{p}_ms'):,.1f}" for p in (50, 90, 99))]
-        rows.append([model, by, load, *numbers, str(sum(line["failed"] for line in found))])
-    return table(["model", "server", "load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "failed"], rows, 3)
+        rows.append([*about, load, *numbers, str(sum(line["failed"] for line in found))])
+    return table(["model", "texts", "server", "load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "failed"], rows, 4)
 
 
 def last(lines: list[dict], bench: str, keys: list[str]) -> list[dict]:

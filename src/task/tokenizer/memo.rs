@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::{PoisonError, RwLock};
 
 use serde_json::Value;
-use tokenizers::{ModelWrapper, NormalizedString, Normalizer as _, Tokenizer};
+use tokenizers::{Model as _, ModelWrapper, NormalizedString, Normalizer as _, Tokenizer};
 
 /// Words that are kept; when there are more, all are forgotten.
 const WORDS: usize = 32 * 1024;
@@ -25,6 +25,8 @@ const SPACES: [char; 4] = [' ', '\t', '\n', '\r'];
 #[derive(Debug)]
 pub(super) struct Memo {
     tokens: RwLock<HashMap<Box<str>, Box<[u32]>>>,
+    /// What stands before each word when the vocabulary is searched.
+    mark: String,
     /// Whether a character may be in a word that is cut by itself: it is left as it is, and begins no special token.
     plain: Vec<bool>,
     /// Whether white space of any kind and length is as good as one space.
@@ -45,16 +47,15 @@ fn keeps_words(normalizer: &Value) -> bool {
     }
 }
 
-/// Whether words are cut apart, with the mark of a word's beginning before each.
-fn parts_words(pre_tokenizer: &Value) -> bool {
-    let marks = |part: &Value| {
-        part["type"] == "Metaspace" && part["prepend_scheme"] == "always" && part["split"] == true
+/// What is put before each word, if words are cut apart.
+fn mark_of(pre_tokenizer: &Value) -> Option<&str> {
+    let mark = match pre_tokenizer["pretokenizers"].as_array().map(Vec::as_slice) {
+        None => pre_tokenizer,
+        Some([spaces, mark]) if spaces["type"] == "WhitespaceSplit" => mark,
+        Some(_) => return None,
     };
-    match pre_tokenizer["pretokenizers"].as_array().map(Vec::as_slice) {
-        None => marks(pre_tokenizer),
-        Some([spaces, mark]) => spaces["type"] == "WhitespaceSplit" && marks(mark),
-        Some(_) => false,
-    }
+    let before_each = mark["prepend_scheme"] == "always" && mark["split"] == true;
+    if mark["type"] == "Metaspace" && before_each { mark["replacement"].as_str() } else { None }
 }
 
 fn is_space(c: char) -> bool {
@@ -74,9 +75,10 @@ impl Memo {
         let pre_tokenizer = serde_json::to_value(tokenizer.get_pre_tokenizer()).ok()?;
         let ModelWrapper::Unigram(model) = tokenizer.get_model() else { return None };
         let draws = model.alpha.is_some_and(|alpha| alpha > 0.0);
-        if draws || !(keeps_words(&normalizer) && parts_words(&pre_tokenizer)) {
+        if draws || !keeps_words(&normalizer) {
             return None;
         }
+        let mark = mark_of(&pre_tokenizer)?.to_owned();
         let mut plain = Vec::new();
         for usual in USUAL.into_iter().flatten() {
             let mut normalized = NormalizedString::from(usual.to_string());
@@ -98,7 +100,7 @@ impl Memo {
         }
         let mut runs = SPACES.into_iter().flat_map(|a| SPACES.map(|b| format!("a{a}{b}b")));
         let runs = runs.all(|text| ids(tokenizer, &text).is_ok_and(|ids| ids == two));
-        Some(Self { tokens: RwLock::default(), plain, runs })
+        Some(Self { tokens: RwLock::default(), mark, plain, runs })
     }
 
     /// Whether a text has only plain words.
@@ -121,7 +123,8 @@ impl Memo {
                 continue;
             }
             drop(known);
-            let ids = ids(tokenizer, word)?;
+            let cut = tokenizer.get_model().tokenize(&[&self.mark, word].concat())?;
+            let ids: Box<[u32]> = cut.into_iter().map(|token| token.id).collect();
             all.extend(&ids);
             self.learn(word, ids);
             known = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +132,7 @@ impl Memo {
         Ok(all)
     }
 
-    fn learn(&self, word: &str, ids: Vec<u32>) {
+    fn learn(&self, word: &str, ids: Box<[u32]>) {
         if word.len() > WORD_BYTES {
             return;
         }
@@ -137,7 +140,7 @@ impl Memo {
         if tokens.len() >= WORDS {
             tokens.clear();
         }
-        tokens.insert(word.into(), ids.into());
+        tokens.insert(word.into(), ids);
     }
 }
 
@@ -237,9 +240,9 @@ mod tests {
         let tokenizer = parted();
         let memo = Memo::of(&tokenizer).unwrap();
         for i in 0..=WORDS {
-            memo.learn(&i.to_string(), vec![1]);
+            memo.learn(&i.to_string(), [1].into());
         }
-        memo.learn(&"w".repeat(WORD_BYTES + 1), vec![1]);
+        memo.learn(&"w".repeat(WORD_BYTES + 1), [1].into());
         assert_eq!(memo.tokens.read().unwrap().len(), 1);
     }
 }

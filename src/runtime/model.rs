@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynValue, Tensor};
 
 use super::borrowed::Borrowed;
@@ -50,6 +50,20 @@ type Residents = HashMap<(Device, DType), Weak<Resident>>;
 
 /// Bytes of a GPU that anything else than weights and activations takes: CUDA's own, and what its libraries work in.
 const BESIDE_WEIGHTS: usize = 1 << 30;
+
+/// A session with operators of ours. ONNX Runtime looks whether it knows their domain and adds it if not, with nothing that
+/// keeps two sessions from doing so at once, of which one fails; so the first is made alone.
+fn commit_with_operators(mut builder: SessionBuilder, model: &[u8]) -> ort::Result<ort::session::Session> {
+    static KNOWN: Mutex<bool> = Mutex::new(false);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *known {
+        drop(known);
+        return builder.commit_from_memory(model);
+    }
+    let session = builder.commit_from_memory(model)?;
+    *known = true;
+    Ok(session)
+}
 
 // === impl Model ===
 
@@ -223,7 +237,12 @@ impl Model {
                 }
             })
         };
-        let session = Session::new(builder.commit_from_memory(&model)?, self.device, replay, resident)?;
+        let inner = if graph.has_own_operators() {
+            commit_with_operators(builder, &model)?
+        } else {
+            builder.commit_from_memory(&model)?
+        };
+        let session = Session::new(inner, self.device, replay, resident)?;
         Ok(session.checked_in(self.precision).keeping(int8.map(|int8| int8.weights)))
     }
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""How the cost of a text grows: with tasks in the mix, prompt length, batch, text length and threads,
-and with other programs beside.
+"""How the cost of a text grows: with tasks in the mix, prompt, batch, text length, threads and other programs beside.
 
     make bench-cpu-growth
     .cache/bench-cpu/venv/bin/python bench/cpu/growth.py --models t5-nano --only length,prompt

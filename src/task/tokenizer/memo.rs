@@ -27,7 +27,8 @@ pub(super) struct Memo {
     tokens: RwLock<HashMap<Box<str>, Box<[u32]>>>,
     /// What stands before each word when the vocabulary is searched.
     mark: String,
-    /// Whether a character may be in a word that is cut by itself: it is left as it is, and begins no special token.
+    /// Whether a character may be in a word that is cut by itself: it is left as it is, begins no special token, and
+    /// is no mark.
     plain: Vec<bool>,
     /// Whether white space of any kind and length is as good as one space.
     runs: bool,
@@ -88,9 +89,11 @@ impl Memo {
             plain.resize(usual as usize + 1, false);
             plain[usual as usize] = normalized.get().chars().eq([usual]);
         }
-        // special tokens are found before words are
-        for token in tokenizer.get_added_tokens_decoder().into_values() {
-            if let Some(plain) = plain.get_mut(token.content.chars().next()? as usize) {
+        // special tokens are found before words are, and a mark within a word cuts it
+        let tokens = tokenizer.get_added_tokens_decoder().into_values();
+        let first_of_each: Option<String> = tokens.map(|token| token.content.chars().next()).collect();
+        for c in first_of_each?.chars().chain(mark.chars()) {
+            if let Some(plain) = plain.get_mut(c as usize) {
                 *plain = false;
             }
         }
@@ -213,6 +216,15 @@ mod tests {
         for text in ["The film was a waste.", "\u{201c}caf\u{e9}\u{201d} \u{2013} \u{20ac}5, \u{a3}4"] {
             assert!(cuts(&parted(), text) && cuts(&bare, text), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_mark_of_usual_characters_is_in_no_word() {
+        let marks =
+            json!({"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": true});
+        let tokenizer = tokenizer(&json!({"pre_tokenizer": marks}));
+        let memo = Memo::of(&tokenizer).unwrap();
+        assert!(memo.knows("snake case") && !memo.knows("snake_case"));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum Int8 {
     Product,
     /// (values, scales, gate, wide) to gelu(x gate') * (x wide') in f32, with GELU in its tanh form.
     GatedGelu,
+    /// [`Packed::SelfAttention`](super::Packed::SelfAttention) of numbers that are rounded to bf16: queries, keys, values, and
+    /// the weights of values. Sums and softmax are of f32.
+    SelfAttention,
     /// [`Packed::CrossAttention`](super::Packed::CrossAttention) with keys and values as integers in the order of the
     /// checkpoint, each followed by the scales of its rows: (q, hidden, starts, keys, scales, values, scales).
     CrossAttention,
@@ -48,12 +51,13 @@ pub enum Int8 {
 
 impl Int8 {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Quantize,
         Self::NormQuantize,
         Self::AddNormQuantize,
         Self::Product,
         Self::GatedGelu,
+        Self::SelfAttention,
         Self::CrossAttention,
     ];
 
@@ -66,6 +70,7 @@ impl Int8 {
             Self::AddNormQuantize => "Int8AddNormQuantize",
             Self::Product => "Int8Product",
             Self::GatedGelu => "Int8GatedGelu",
+            Self::SelfAttention => "Int8SelfAttention",
             Self::CrossAttention => "Int8CrossAttention",
         }
     }
@@ -108,6 +113,13 @@ impl Graph {
     /// gelu(rows gate') * (rows wide') of the weights `[columns, width]` of those names.
     pub fn int8_gated_gelu(&mut self, rows: Int8Rows, gate_and_wide: &[&str; 2], columns: usize) -> Value {
         self.int8_of_weights(Int8::GatedGelu, rows, gate_and_wide, columns, columns)
+    }
+
+    /// [`Int8::SelfAttention`].
+    pub fn int8_self_attention(&mut self, qkv: Value, starts: Value, position: Value) -> Value {
+        let shape = self.a_third(qkv);
+        let [y] = self.node(Op::Int8(Int8::SelfAttention), &[qkv, starts, position], DType::F32, [shape]);
+        y
     }
 
     /// [`Int8::CrossAttention`] over weights `[1, heads, d_kv, width]`.

@@ -97,7 +97,7 @@ impl Graph {
         self.packed(Packed::BiasedAttention, &[qkv, bias], shape)
     }
 
-    fn a_third(&self, qkv: Value) -> Vec<Dim> {
+    pub(super) fn a_third(&self, qkv: Value) -> Vec<Dim> {
         let &[rows, Dim::Fixed(width)] = self.shape(qkv) else {
             panic!("queries, keys and values lie side by side, not {:?}", self.shape(qkv));
         };

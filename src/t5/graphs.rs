@@ -231,7 +231,14 @@ impl<'a> Forward<'a> {
                 bias = bias_of(self, block);
             }
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
-            self.packed_attention(&mut stream, &at(0), |g, qkv| g.packed_self_attention(qkv, starts, bias));
+            let attend = |g: &mut Graph, qkv| {
+                if g.is_int8() {
+                    g.int8_self_attention(qkv, starts, bias)
+                } else {
+                    g.packed_self_attention(qkv, starts, bias)
+                }
+            };
+            self.packed_attention(&mut stream, &at(0), attend);
             self.feed_forward(&mut stream, &at(1));
         }
         self.last_norm(stream, "encoder.final_layer_norm.weight")

@@ -4,9 +4,10 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::context::{WORTH_A_THREAD, each, for_each, input, output, sizes_of};
+use super::native::attention::Numbers;
 use super::native::cross::Stored;
 use super::native::products::{self, Int8Input, Int8Weight};
-use super::packed::attend_to_encoder;
+use super::packed::{attend_to_encoder, self_attention};
 use super::rows;
 use crate::graph::{INT8_DEPTH, Int8, MOST_WEIGHTS};
 
@@ -36,6 +37,7 @@ impl Operator for Int8Operator {
             Int8::AddNormQuantize => (vec![float; 4], 0),
             Int8::Product => ([[byte, float], weight].concat(), MOST_WEIGHTS - 1),
             Int8::GatedGelu => ([[byte, float], weight, weight].concat(), 0),
+            Int8::SelfAttention => (vec![float, TensorElementType::Int64, float], 0),
             Int8::CrossAttention => {
                 ([&[float, float, TensorElementType::Int64][..], &weight, &weight].concat(), 0)
             }
@@ -47,7 +49,7 @@ impl Operator for Int8Operator {
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
         let (float, byte) = (TensorElementType::Float32, TensorElementType::Uint8);
         let all = match self.0 {
-            Int8::Product | Int8::GatedGelu | Int8::CrossAttention => vec![float],
+            Int8::Product | Int8::GatedGelu | Int8::SelfAttention | Int8::CrossAttention => vec![float],
             Int8::Quantize | Int8::NormQuantize => vec![byte, float],
             Int8::AddNormQuantize => vec![byte, float, float],
         };
@@ -67,6 +69,7 @@ impl Kernel for Int8Kernel {
             Int8::Quantize => quantize(context),
             Int8::NormQuantize | Int8::AddNormQuantize => norm_quantize(context),
             Int8::Product | Int8::GatedGelu => product(context, self.0),
+            Int8::SelfAttention => self_attention(context, Numbers::Bf16),
             Int8::CrossAttention => cross_attention(context),
         }
     }

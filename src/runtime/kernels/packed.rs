@@ -6,7 +6,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::context::{each, for_each, input, output, pointer, sizes_of};
-use super::native::attention::{self, Biased, SelfAttention};
+use super::native::attention::{self, Biased, Numbers, SelfAttention};
 use super::native::cross::{self, Absorbed, Stored};
 use super::native::products::{self, Weight};
 use crate::graph::{MOST_WEIGHTS, Packed};
@@ -57,7 +57,7 @@ impl Kernel for PackedKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         match self.0 {
             Packed::Product | Packed::GatedGelu => product(context, self.0),
-            Packed::SelfAttention => self_attention(context),
+            Packed::SelfAttention => self_attention(context, Numbers::F32),
             Packed::BiasedAttention => biased_attention(context),
             Packed::CrossAttention => cross_attention(context),
             Packed::Unpack => unpack(context),
@@ -91,7 +91,8 @@ fn weight(context: &ComputeContext, index: usize) -> ort::Result<Weight> {
     Ok(Weight { data, outputs, inner })
 }
 
-fn self_attention(context: &ComputeContext) -> ort::Result<()> {
+/// Attention of each example to itself ([`Packed::SelfAttention`]).
+pub(super) fn self_attention(context: &ComputeContext, numbers: Numbers) -> ort::Result<()> {
     let [qkv, starts, position] = [input(context, 0)?, input(context, 1)?, input(context, 2)?];
     let (shape, qkv) = qkv.try_extract_tensor::<f32>()?;
     let [rows, width] = sizes_of(shape)?;
@@ -101,7 +102,7 @@ fn self_attention(context: &ComputeContext) -> ort::Result<()> {
     let mut y = output(context, 0, &[rows, width / 3])?;
     let y = y.try_extract_tensor_mut::<f32>()?.1;
     let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| each(context, pieces, work);
-    attention::attend(&each, SelfAttention { qkv, starts, position, heads }, y);
+    attention::attend(&each, SelfAttention { qkv, starts, position, heads, numbers }, y);
     Ok(())
 }
 

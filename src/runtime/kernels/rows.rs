@@ -54,6 +54,27 @@ vectorized! {
         }
     }
 
+    /// The nearest numbers of bf16, ties to even, in their place.
+    fn round_to_bf16(x: &mut [f32]) {
+        for x in x {
+            *x = f32::from_bits(bf16_bits(*x) << 16);
+        }
+    }
+
+    /// The same as bits of 16.
+    fn to_bf16(x: &[f32], bits: &mut [u16]) {
+        for (bits, x) in bits.iter_mut().zip(x) {
+            *bits = bf16_bits(*x) as u16;
+        }
+    }
+
+    /// Those of x in the lower halves, and those of y in the upper ones.
+    fn pair_in_bf16(x: &[f32], y: &[f32], pairs: &mut [u32]) {
+        for ((pair, x), y) in pairs.iter_mut().zip(x).zip(y) {
+            *pair = bf16_bits(*x) | (bf16_bits(*y) << 16);
+        }
+    }
+
     /// gelu(gate) * wide, in the place of the gate.
     fn gated_gelu(gate: &mut [f32], wide: &[f32]) {
         for (gate, wide) in gate.iter_mut().zip(wide) {
@@ -154,6 +175,13 @@ fn softmax_of(p: &mut [f32]) {
     }
 }
 
+/// The bits of the nearest number of bf16, ties to even.
+#[inline(always)]
+fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
+}
+
 #[inline(always)]
 fn integers_of(x: &[f32], integers: &mut [u8]) -> f32 {
     // the bits of positive floats are in the order of the floats
@@ -230,6 +258,32 @@ mod tests {
         let mut integers = [0; 3];
         assert_eq!(quantize(&[0.0; 3], &mut integers), 1.0);
         assert_eq!(integers, [128; 3]);
+    }
+
+    #[test]
+    fn numbers_of_bf16_are_the_nearest_ones() {
+        let ties = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.0 - 1.0 / 256.0];
+        let x: Vec<f32> =
+            [0.0, -0.0, 1.0, f32::INFINITY, 3e38, 1e-39].into_iter().chain(ties).chain(numbers(40)).collect();
+        let mut rounded = x.clone();
+        round_to_bf16(&mut rounded);
+        assert_eq!(rounded[6..9], [1.0, 1.0 + 4.0 / 256.0, -1.0], "ties to even");
+        for (x, rounded) in x.iter().zip(&rounded) {
+            let both = (x.to_bits() & 0xffff_0000, (x.to_bits() & 0xffff_0000) + 0x1_0000);
+            let [down, up] = [both.0, both.1].map(f32::from_bits);
+            let nearest = if (x - down).abs() <= (up - x).abs() { (x - down).abs() } else { (up - x).abs() };
+            assert!((x - rounded).abs() <= nearest || x == rounded, "{x} became {rounded}");
+        }
+        let (mut bits, mut pairs) = (vec![0; x.len()], vec![0; x.len()]);
+        to_bf16(&x, &mut bits);
+        pair_in_bf16(&x, &vec![1.0; x.len()], &mut pairs);
+        for ((rounded, bits), pair) in rounded.iter().zip(bits).zip(pairs) {
+            assert_eq!(rounded.to_bits(), u32::from(bits) << 16);
+            assert_eq!(pair, u32::from(bits) | 1.0_f32.to_bits());
+        }
+        let mut not = [f32::NAN];
+        round_to_bf16(&mut not);
+        assert!(not[0].is_nan());
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! Self-attention, one head of one example at a time.
 
+mod head;
+
+#[cfg(target_arch = "x86_64")]
+use head::Pairs;
+use head::{Floats, Head};
+
 use super::tiles::{self, At, COLUMNS, ROWS};
 use super::{Each, Shared};
 use crate::runtime::kernels::rows;
@@ -15,6 +21,15 @@ pub(in super::super) struct SelfAttention<'a> {
     /// that of the farthest.
     pub(in super::super) position: &'a [f32],
     pub(in super::super) heads: usize,
+    pub(in super::super) numbers: Numbers,
+}
+
+/// What queries, keys, values and their weights are multiplied in; sums are of f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Numbers {
+    F32,
+    /// Rounded to bf16, in which some processors multiply twice as many at once.
+    Bf16,
 }
 
 /// Examples of the same length, with a bias for each pair of positions.
@@ -30,7 +45,7 @@ pub(in super::super) struct Biased<'a> {
 
 /// softmax(q k' + position) v, `[rows, heads * d]`. Examples do not see each other.
 pub(in super::super) fn attend(each: Each<'_>, of: SelfAttention<'_>, y: &mut [f32]) {
-    let SelfAttention { qkv, starts, position, heads } = of;
+    let SelfAttention { qkv, starts, position, heads, numbers } = of;
     let rows = y_rows(starts);
     if rows == 0 {
         return;
@@ -50,9 +65,17 @@ pub(in super::super) fn attend(each: Each<'_>, of: SelfAttention<'_>, y: &mut [f
         let position = toeplitz(&position[head * table..][..table], length);
         // the bias of the first key is one further on for each query before
         let bias = |query: usize| &position[length - 1 - query..][..length];
+        let (from, to) = (three(qkv, inner, first, head * d), part(y, inner, first, head * d));
         // SAFETY: the example's rows end at `end`, and a head's columns within them.
         unsafe {
-            one_head([length, d], three(qkv, inner, first, head * d), bias, part(y, inner, first, head * d));
+            match numbers {
+                Numbers::F32 => attend_with(&mut Floats::new([length, d], from), [length, d], bias, to),
+                #[cfg(target_arch = "x86_64")]
+                Numbers::Bf16 if tiles::have_pairs() => {
+                    attend_with(&mut Pairs::new([length, d], from), [length, d], bias, to);
+                }
+                Numbers::Bf16 => attend_with(&mut Floats::rounded([length, d], from), [length, d], bias, to),
+            }
         }
     });
 }
@@ -72,7 +95,7 @@ pub(in super::super) fn attend_biased(each: Each<'_>, biased: Biased<'_>, y: &mu
         let (from, to) = (three(qkv, inner, first, head * d), part(y, inner, first, head * d));
         let bias = |query: usize| &bias[piece * pairs + query * length..][..length];
         // SAFETY: the example has `length` rows, and a head's columns are within them.
-        unsafe { one_head([length, d], from, bias, to) };
+        unsafe { attend_with(&mut Floats::new([length, d], from), [length, d], bias, to) };
     });
 }
 
@@ -103,49 +126,68 @@ fn toeplitz(table: &[f32], length: usize) -> Vec<f32> {
 }
 
 /// # Safety
-/// `q`, `k`, `v` and `y` have `length` rows of `d` floats, and nobody else uses those of y.
-unsafe fn one_head<'b>(
+/// The head has `length` rows of `d` numbers, as has y, whose nobody else uses.
+unsafe fn attend_with<'b>(
+    head: &mut impl Head,
     [length, d]: [usize; 2],
-    [q, k, v]: [At<*const f32>; 3],
     bias: impl Fn(usize) -> &'b [f32],
     y: At<*mut f32>,
 ) {
     let panels = length.div_ceil(COLUMNS);
-    let (keys, wide) = (panels * COLUMNS, d.next_multiple_of(COLUMNS));
-    let mut turned = vec![0.0; d * keys];
-    for (panel, turned) in turned.chunks_mut(d * COLUMNS).enumerate() {
-        let columns = (length - panel * COLUMNS).min(COLUMNS);
-        // SAFETY: these keys are there.
-        unsafe { tiles::turn([columns, d], k.row(panel * COLUMNS), turned) };
-    }
-    // values behind each other, in whole panels
-    let mut values = vec![0.0; length * wide];
-    for (i, row) in values.chunks_mut(wide).enumerate() {
-        // SAFETY: this value is there.
-        unsafe { std::ptr::copy_nonoverlapping(v.row(i).data, row.as_mut_ptr(), d) };
-    }
+    let keys = panels * COLUMNS;
     let mut scores = vec![0.0; ROWS * keys];
     for first in (0..length).step_by(ROWS) {
         let count = (length - first).min(ROWS);
-        for (panel, turned) in turned.chunks(d * COLUMNS).enumerate() {
+        for panel in 0..panels {
             let to = At { data: scores[panel * COLUMNS..].as_mut_ptr(), stride: keys };
-            // SAFETY: the panel is of as many rows as a query is wide.
-            unsafe {
-                let b = At { data: turned.as_ptr(), stride: COLUMNS };
-                tiles::product([count, d, COLUMNS], q.row(first), b, to);
-            }
+            // SAFETY: the scores have place for a tile of each panel.
+            unsafe { head.score(first, count, panel, to) };
         }
         for (i, scores) in scores.chunks_mut(keys).take(count).enumerate() {
             rows::softmax_in_place(&mut scores[..length], bias(first + i));
+            head.weigh(i, &mut scores[..length]);
         }
+        let weights = At { data: scores.as_ptr(), stride: keys };
         for column in (0..d).step_by(COLUMNS) {
             let columns = (d - column).min(COLUMNS);
-            let a = At { data: scores.as_ptr(), stride: keys };
-            let b = At { data: values[column..].as_ptr(), stride: wide };
-            // SAFETY: values are as wide as whole panels; the caller gave the place of the results.
+            // SAFETY: as many rows were weighed; the caller gave the place of the results.
             unsafe {
                 let to = At { data: y.data.add(first * y.stride + column), ..y };
-                tiles::product([count, length, columns], a, b, to);
+                head.mix(weights, count, column..column + columns, to);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    /// What a processor without products of bf16 computes.
+    #[test]
+    fn pairs_give_what_rounded_floats_give() {
+        if !tiles::have_pairs() {
+            eprintln!("this processor has no products of bf16");
+            return;
+        }
+        for [length, d] in [[1, 64], [5, 7], [33, 20], [70, 64]] {
+            let numbers = |seed: usize| -> Vec<f32> {
+                (0..length * d).map(|i| ((i + seed) * 7919 % 2003) as f32 / 1000.0 - 1.0).collect()
+            };
+            let [q, k, v] = [1, 2, 3].map(numbers);
+            let from = [&q, &k, &v].map(|x| At { data: x.as_ptr(), stride: d });
+            let bias = vec![0.0; length];
+            let [mut of_pairs, mut of_floats] = [(); 2].map(|()| vec![0.0; length * d]);
+            // SAFETY: all have as many rows and columns.
+            unsafe {
+                let to = At { data: of_pairs.as_mut_ptr(), stride: d };
+                attend_with(&mut Pairs::new([length, d], from), [length, d], |_| &bias, to);
+                let to = At { data: of_floats.as_mut_ptr(), stride: d };
+                attend_with(&mut Floats::rounded([length, d], from), [length, d], |_| &bias, to);
+            }
+            for (pairs, floats) in of_pairs.iter().zip(&of_floats) {
+                // a weight may be rounded the other way
+                assert!((pairs - floats).abs() < 2e-3, "{length} by {d}: {pairs} and {floats}");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::attention::{self, Biased, SelfAttention};
+use super::attention::{self, Biased, Numbers, SelfAttention};
 use super::cross::{self, Absorbed, Stored};
 use super::products::{Int8Input, Int8Weight, Weight, gated, int8_gated, int8_product, product};
 use super::tiles::{COLUMNS, DEPTH};
@@ -138,15 +138,31 @@ fn starts(lengths: &[usize]) -> Vec<i64> {
     std::iter::once(0).chain(ends).collect()
 }
 
+/// The nearest number of bf16: seven binary digits behind the first.
+fn nearest_bf16(x: f32) -> f32 {
+    let digit = x.abs().log2().floor().max(-100.0).exp2() / 128.0;
+    (x / digit).round_ties_even() * digit
+}
+
 #[test]
 fn examples_of_a_packed_batch_attend_to_themselves_alone() {
-    for (lengths, heads, d) in EXAMPLES {
+    for ((lengths, heads, d), numbers_are) in EXAMPLES
+        .into_iter()
+        .flat_map(|example| [Numbers::F32, Numbers::Bf16].map(|numbers| (example, numbers)))
+    {
         let (starts, inner, far) = (starts(lengths), heads * d, 7);
         let rows: usize = lengths.iter().sum();
         let (qkv, position) = (numbers(rows * 3 * inner, 1), numbers(heads * (2 * far + 1), 2));
         let mut y = vec![0.0; rows * inner];
-        let of = SelfAttention { qkv: &qkv, starts: &starts, position: &position, heads };
+        let of =
+            SelfAttention { qkv: &qkv, starts: &starts, position: &position, heads, numbers: numbers_are };
         attention::attend(&each, of, &mut y);
+        let (as_they_are, tolerance): (fn(f32) -> f32, f32) = match numbers_are {
+            Numbers::F32 => (|x| x, 1e-3),
+            // of the weights' own rounding
+            Numbers::Bf16 => (nearest_bf16, 4e-3),
+        };
+        let qkv: Vec<f32> = qkv.into_iter().map(as_they_are).collect();
         for (&length, &first) in lengths.iter().zip(&starts) {
             for head in 0..heads {
                 let part = |row: usize, part: usize| {
@@ -160,7 +176,10 @@ fn examples_of_a_packed_batch_attend_to_themselves_alone() {
                     };
                     let want = attention_of(part(query, 0), &keys, bias, &values);
                     let at = (first as usize + query) * inner + head * d;
-                    assert_close(&y[at..at + d], &want, &format!("{lengths:?} head {head}, {query}"));
+                    let what = format!("{numbers_are:?} {lengths:?} head {head}, {query}");
+                    for (y, want) in y[at..at + d].iter().zip(want) {
+                        assert!((y - want).abs() <= tolerance, "{what}: {y} for {want}");
+                    }
                 }
             }
         }
@@ -235,7 +254,7 @@ fn absorbed_attention_is_that_of_keys_and_values() {
 fn batches_of_nothing_are_nothing() {
     attention::attend(
         &each,
-        SelfAttention { qkv: &[], starts: &[0, 0], position: &[0.0; 6], heads: 2 },
+        SelfAttention { qkv: &[], starts: &[0, 0], position: &[0.0; 6], heads: 2, numbers: Numbers::F32 },
         &mut [],
     );
     product(&each, &[], &[weight(&[0.0; 12], [3, 4])], &mut []);

@@ -36,7 +36,7 @@ pub(super) struct At<T> {
 
 // === impl At ===
 
-impl At<*const f32> {
+impl<T> At<*const T> {
     /// From a row on.
     ///
     /// # Safety
@@ -81,7 +81,7 @@ pub(super) unsafe fn dots(
     #[cfg(target_arch = "x86_64")]
     if wide::are_here() {
         // SAFETY: the processor was just asked; memory is the caller's duty.
-        return unsafe { wide::dots([rows, inner, columns], a, b, c) };
+        return unsafe { wide::dots::dots([rows, inner, columns], a, b, c) };
     }
     plain::dots([rows, inner, columns], a, b, c);
 }
@@ -97,18 +97,20 @@ pub(super) fn fetch(floats: *const f32, count: usize) {
     }
 }
 
-/// The rows of b `[columns, inner]` as columns of a panel `[inner, COLUMNS]`.
+/// The rows of b `[columns, inner]` as columns of a panel `[inner, COLUMNS]`, of numbers of 32 bits.
 ///
 /// # Safety
 /// b lies in memory as it says, and the panel has `inner` rows.
-pub(super) unsafe fn turn([columns, inner]: [usize; 2], b: At<*const f32>, panel: &mut [f32]) {
+pub(super) unsafe fn turn<T: Copy>([columns, inner]: [usize; 2], b: At<*const T>, panel: &mut [T]) {
+    const { assert!(size_of::<T>() == size_of::<f32>()) };
     debug_assert!(columns <= COLUMNS && panel.len() >= inner * COLUMNS);
     let mut first = 0;
     #[cfg(target_arch = "x86_64")]
     if wide::are_here() && columns == COLUMNS {
         first = inner / 16 * 16;
-        // SAFETY: the processor was just asked; memory is the caller's duty.
-        unsafe { wide::turn(first, b, panel.as_mut_ptr()) };
+        let b = At { data: b.data.cast(), stride: b.stride };
+        // SAFETY: the processor was just asked, and bits are moved alone; memory is the caller's duty.
+        unsafe { wide::turn::turn(first, b, panel.as_mut_ptr().cast()) };
     }
     for j in 0..columns {
         for k in first..inner {
@@ -116,6 +118,29 @@ pub(super) unsafe fn turn([columns, inner]: [usize; 2], b: At<*const f32>, panel
             panel[k * COLUMNS + j] = unsafe { b.data.add(j * b.stride + k).read_unaligned() };
         }
     }
+}
+
+/// Whether the processor has [`pairs`].
+#[cfg(target_arch = "x86_64")]
+pub(super) fn have_pairs() -> bool {
+    wide::bf16::is_here()
+}
+
+/// [`product`] of numbers in bf16, summed in f32: a `[rows, inner]` of pairs side by side, b `[inner, columns]` of pairs below
+/// each other. The lower half of a pair's bits is its first number.
+///
+/// # Safety
+/// As of [`product`]; the processor has [`pairs`](have_pairs).
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn pairs(
+    [rows, inner, columns]: [usize; 3],
+    a: At<*const u32>,
+    b: At<*const u32>,
+    c: At<*mut f32>,
+) {
+    debug_assert!(rows <= ROWS && columns <= COLUMNS && have_pairs());
+    // SAFETY: the caller's duty.
+    unsafe { wide::bf16::pairs([rows, inner, columns], a, b, c) }
 }
 
 /// What a product of integers is multiplied by, and what it begins with.
@@ -143,9 +168,9 @@ pub(super) unsafe fn integers(
 ) {
     debug_assert!(rows <= ROWS && columns <= COLUMNS);
     #[cfg(target_arch = "x86_64")]
-    if wide::have_integers() {
+    if wide::integers::are_here() {
         // SAFETY: the processor was just asked; memory is the caller's duty.
-        return unsafe { wide::integers([rows, inner, columns], a, panel, scales, c) };
+        return unsafe { wide::integers::integers([rows, inner, columns], a, panel, scales, c) };
     }
     #[cfg(target_arch = "x86_64")]
     if avx2::is_here() {

@@ -43,6 +43,38 @@ fn a_tile_is_the_product_of_its_sides() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_tile_of_pairs_is_the_product_of_their_numbers() {
+    if !super::have_pairs() {
+        eprintln!("this processor has no products of bf16");
+        return;
+    }
+    // numbers of few digits: bf16 holds them, and f32 their products
+    let number = |i: usize| (i * 37 % 101) as f32 - 50.0;
+    let half = |x: f32| x.to_bits() >> 16;
+    for [rows, inner, columns] in sizes(ROWS, COLUMNS) {
+        let a: Vec<u32> =
+            (0..rows * inner).map(|i| half(number(2 * i)) | half(number(2 * i + 1)) << 16).collect();
+        let b_at = |k: usize, j: usize| number(k * COLUMNS + j + 7);
+        let b: Vec<u32> = (0..inner * COLUMNS)
+            .map(|i| {
+                half(b_at(i / COLUMNS * 2, i % COLUMNS)) | half(b_at(i / COLUMNS * 2 + 1, i % COLUMNS)) << 16
+            })
+            .collect();
+        let mut c = vec![9.0; rows * columns + 1];
+        let at = At { data: a.as_ptr(), stride: inner };
+        let (b, to) =
+            (At { data: b.as_ptr(), stride: COLUMNS }, At { data: c.as_mut_ptr(), stride: columns });
+        unsafe { super::pairs([rows, inner, columns], at, b, to) };
+        assert_eq!(c.pop(), Some(9.0), "nothing is written behind a tile");
+        for (i, c) in c.into_iter().enumerate() {
+            let terms = (0..2 * inner).map(|k| number(i / columns * 2 * inner + k) * b_at(k, i % columns));
+            assert_eq!(c, terms.sum::<f32>(), "{rows} {inner} {columns}, {i}");
+        }
+    }
+}
+
 #[test]
 fn dots_are_the_products_of_rows() {
     for [rows, inner, columns] in sizes(DOT_ROWS, DOT_COLUMNS) {

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`graph`] | typed ONNX graphs and reverse-mode gradients |
 //! | [`fingerprint`] | short names for bytes |
+//! | [`memory`] | mapped files, in huge pages if they may |
 //! | [`prompt`] | the XPrompt tensor: rows, masks, file format |
 //! | [`t5`] | the frozen model: configuration, mapped weights, its computation as graphs |
 //! | [`task`] | what makes text into a prediction: template, labels as a trie |
@@ -23,6 +24,7 @@ pub mod exchange;
 pub mod fingerprint;
 pub mod graph;
 pub mod hub;
+pub mod memory;
 pub mod prompt;
 pub mod runtime;
 pub mod server;

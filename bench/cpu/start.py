@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""From exec to ready, and what the server holds in memory then, with files in the page cache and without.
+"""From exec to ready, and what the server holds in memory a little later, with files in the page cache and without.
 
     make bench-cpu-start
     .cache/bench-cpu/venv/bin/python bench/cpu/start.py --models t5-nano --rounds 3
@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import options
@@ -59,7 +60,7 @@ def start(args, server: Path, model: Path, prompts: Path, precision: str, kind: 
         for file in (file for file in [server, *model.iterdir(), *integers.glob("*")] if file.is_file()):
             forget(file)
     with servers.running(args, f"xprompt-{precision}", server, model, prompts, pause=0.002) as (pid, seconds):
-        return {"seconds": seconds, **memory(pid)}
+        return {"seconds": seconds, **settled(pid)}
 
 
 def forget(file: Path) -> None:
@@ -67,6 +68,15 @@ def forget(file: Path) -> None:
     with open(file, "rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def settled(pid: int) -> dict[str, float]:
+    """Memory once it has stopped to grow: weights move into huge pages behind the start."""
+    found, before = memory(pid), None
+    while found != before:
+        time.sleep(1)
+        found, before = memory(pid), found
+    return found
 
 
 def memory(pid: int) -> dict[str, float]:

@@ -65,6 +65,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = Runtime::start(None, Some(arguments.threads))?;
     let model = Model::new(Checkpoint::open(&arguments.model)?, runtime).in_precision(arguments.precision);
     let (mut scorer, mut generator) = (Scorer::new(&model)?, Generator::new(&model)?);
+    // as the server does behind its start
+    if let Err(reason) = model.into_huge_pages() {
+        eprintln!("weights stay where they are: {reason}");
+    }
     let rows: Vec<f32> = random_rows(workload.prompt * model.config().d_model);
     println!("{}", json!({"ready_s": start.elapsed().as_secs_f64(), "peak_mib": peak_mib()}));
     for line in std::io::stdin().lock().lines() {

@@ -83,6 +83,9 @@ pub enum RuntimeError {
     /// The weights could not be made integers.
     #[error("int8 weights: {0}")]
     Int8(std::io::Error),
+    /// There is no memory for the weights.
+    #[error("no memory for the weights: {0}")]
+    Memory(std::io::Error),
     /// ONNX Runtime refused a model or failed in a run.
     #[error("ONNX Runtime: {0}")]
     Ort(String),

@@ -30,6 +30,7 @@ pub use model::Model;
 pub use pace::Paces;
 pub use placement::Placed;
 pub use precision::{Precision, UnknownPrecision};
+use session::Weights;
 pub use session::{Input, Output, Outputs, Session};
 pub use state::State;
 
@@ -122,7 +123,8 @@ impl Runtime {
         }
         let mut builder = device.register(builder, Precision::of(device), false, &self.library)?;
         let model = graph.to_model(|_, _| unreachable!("the graph has no weights"));
-        let mut session = Session::new(builder.commit_from_memory(&model)?, device, false, None)?;
+        let mut session =
+            Session::new(builder.commit_from_memory(&model)?, device, false, Weights::default())?;
         let sum = session.run(&[("x", Input::f32([2], &[1.5, -2.0]))])?.take("sum")?;
         if sum.f32s()? == [3.0, -4.0] {
             Ok(())

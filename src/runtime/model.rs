@@ -1,5 +1,6 @@
 //! A checkpoint ready to run: its weights shared by every session of the process.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,16 +10,17 @@ use ort::value::{DynValue, Tensor};
 
 use super::borrowed::Borrowed;
 use super::resident::Resident;
+use super::session::Weights;
 use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, State, gpu, kernels, placement};
 use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
+use crate::memory::{self, NotMoved};
 use crate::t5::{Checkpoint, Config, Int8Weights};
 
 /// A frozen T5 on a runtime.
 ///
-/// A checkpoint stored as f32 is used in place: sessions map the file and share its pages. One stored as bf16
-/// or f16 is expanded to f32 once, tensor by tensor on first use, and sessions share that memory. Weights are
-/// not prepacked (a private copy per session for 4 to 8 % of speed). On a GPU all sessions read one copy, unless
-/// [told otherwise](Self::sharing_weights).
+/// On a CPU a checkpoint stored as f32 is used in place: sessions read the mapped file. One stored as bf16 or f16 is expanded
+/// to f32 once, and sessions share that memory. Weights are not prepacked (a private copy per session for 4 to 8 % of
+/// speed). On a GPU all sessions read one copy, unless [told otherwise](Self::sharing_weights).
 ///
 /// In [`Precision::Int8`] the integers are made once, kept in a file and mapped, in the order in which products read them.
 ///
@@ -209,27 +211,28 @@ impl Model {
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
-        let resident = if self.shares_weights { Some(self.resident(graph.floats())?) } else { None };
+        let has_other_floats = self.device == Device::Cpu && !self.checkpoint.is_f32() && !graph.is_int8();
+        let shares_weights = self.shares_weights || has_other_floats;
+        let resident = if shares_weights { Some(self.resident(graph.floats())?) } else { None };
         let int8 = if graph.is_int8() { Some(self.int8()?) } else { None };
         let integers = |name: &str| int8.as_ref()?.values.get(name);
-        let in_place = (self.checkpoint.is_f32() || self.device != Device::Cpu) && resident.is_none();
-        let model = if in_place && int8.is_none() {
+        // ONNX Runtime copies to a GPU what is not shared there
+        let from_file = self.device != Device::Cpu && resident.is_none();
+        let model = if from_file {
             self.checkpoint.onnx(graph)
         } else {
             for weight in graph.weights() {
                 let value = match (integers(weight.name), &resident) {
                     (Some(value), _) => Arc::clone(value),
-                    (None, _) if in_place || is_small(&weight.shape) => continue,
+                    (None, _) if is_small(&weight.shape) => continue,
                     (None, Some(resident)) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
-                    (None, None) => self.expanded(&weight)?,
+                    (None, None) => self.in_memory(&weight)?,
                 };
                 builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
             graph.to_model(|name, shape| {
                 if integers(name).is_some() {
                     WeightSource::Session(self.anywhere(shape))
-                } else if in_place {
-                    WeightSource::File(self.checkpoint.external(name))
                 } else if is_small(shape) {
                     WeightSource::Inline(self.checkpoint.f32s(name))
                 } else {
@@ -242,8 +245,9 @@ impl Model {
         } else {
             builder.commit_from_memory(&model)?
         };
-        let session = Session::new(inner, self.device, replay, resident)?;
-        Ok(session.checked_in(self.precision).keeping(int8.map(|int8| int8.weights)))
+        let checkpoint = Some(Arc::clone(&self.checkpoint));
+        let weights = Weights { checkpoint, resident, int8: int8.map(|int8| int8.weights) };
+        Ok(Session::new(inner, self.device, replay, weights)?.checked_in(self.precision))
     }
 
     /// The integers, made or read on first use.
@@ -314,7 +318,15 @@ impl Model {
         })
     }
 
-    fn expanded(&self, weight: &Weight<'_>) -> Result<Arc<DynValue>, RuntimeError> {
+    /// A weight in f32 in the memory of the host: where the file is mapped, if it is stored so.
+    fn in_memory(&self, weight: &Weight<'_>) -> Result<Arc<DynValue>, RuntimeError> {
+        if let &[part] = weight.parts.as_slice()
+            && let Cow::Borrowed(bytes) = self.checkpoint.bytes_as(part, DType::F32)
+        {
+            let (at, bytes) = (bytes.as_ptr() as usize, bytes.len());
+            let stored = Borrowed { name: part, at, bytes, shape: &weight.shape, dtype: DType::F32 };
+            return Ok(Arc::new(stored.tensor(&self.device.memory()?)?));
+        }
         let mut expanded = self.expanded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = expanded.get(weight.name) {
             return Ok(known.clone());
@@ -324,6 +336,25 @@ impl Model {
         let value = Arc::new(tensor.into_dyn());
         expanded.insert(weight.name.to_owned(), Arc::clone(&value));
         Ok(value)
+    }
+
+    /// Moves the weights that products on a processor stream through into huge pages, in which they are read faster.
+    /// Sessions may run meanwhile. Returns how many bytes were moved; none if the model computes on a GPU.
+    ///
+    /// # Errors
+    /// If the system has no huge pages, or too little memory is free.
+    pub fn into_huge_pages(&self) -> Result<usize, NotMoved> {
+        if self.device != Device::Cpu {
+            return Ok(0);
+        }
+        let int8 = self.int8.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (self.precision, int8) {
+            (Precision::Int8, Some(int8)) => memory::into_huge_pages(&[int8.weights.bytes()]),
+            _ if self.checkpoint.is_f32() => {
+                memory::into_huge_pages(&self.checkpoint.files().collect::<Vec<_>>())
+            }
+            _ => Ok(0),
+        }
     }
 }
 

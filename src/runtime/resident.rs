@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use memmap2::MmapMut;
 use ort::memory::MemoryInfo;
 use ort::value::DynValue;
 
@@ -9,6 +10,7 @@ use super::borrowed::Borrowed;
 use super::gpu::GpuBlock;
 use super::{Device, RuntimeError};
 use crate::graph::DType;
+use crate::memory;
 use crate::t5::Checkpoint;
 
 /// Where a tensor begins in the block: at multiples of this, as CUDA's own allocations do.
@@ -29,13 +31,8 @@ pub(super) struct Resident {
 #[derive(Debug)]
 enum Block {
     Gpu(GpuBlock),
-    /// Of blocks of the alignment.
-    Host(Vec<Aligned>),
+    Host(MmapMut),
 }
-
-#[derive(Clone, Copy, Debug)]
-#[repr(align(256))]
-struct Aligned([u8; ALIGNMENT]);
 
 // === impl Resident ===
 
@@ -56,7 +53,7 @@ impl Resident {
             end += (elements * size(dtype)).next_multiple_of(ALIGNMENT);
         }
         let mut block = match device {
-            Device::Cpu => Block::Host(vec![Aligned([0; ALIGNMENT]); end / ALIGNMENT]),
+            Device::Cpu => Block::Host(memory::room(end.max(ALIGNMENT)).map_err(RuntimeError::Memory)?),
             Device::Cuda(gpu) => Block::Gpu(GpuBlock::new(gpu, end.max(ALIGNMENT))?),
         };
         for (name, &(offset, _)) in &places {
@@ -100,17 +97,15 @@ impl Block {
     fn at(&self) -> usize {
         match self {
             Self::Gpu(block) => block.at(),
-            Self::Host(blocks) => blocks.as_ptr() as usize,
+            Self::Host(room) => room.as_ptr() as usize,
         }
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), RuntimeError> {
         match self {
             Self::Gpu(block) => block.write(offset, bytes),
-            Self::Host(blocks) => {
-                for (block, bytes) in blocks[offset / ALIGNMENT..].iter_mut().zip(bytes.chunks(ALIGNMENT)) {
-                    block.0[..bytes.len()].copy_from_slice(bytes);
-                }
+            Self::Host(room) => {
+                room[offset..offset + bytes.len()].copy_from_slice(bytes);
                 Ok(())
             }
         }

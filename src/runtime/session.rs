@@ -10,7 +10,7 @@ use super::gpu::Place;
 use super::replay::Replays;
 use super::resident::Resident;
 use super::{Device, Precision, RuntimeError, State, gpu, peak};
-use crate::t5::Int8Weights;
+use crate::t5::{Checkpoint, Int8Weights};
 
 /// A tensor that goes into a run.
 #[derive(Clone, Debug)]
@@ -42,10 +42,18 @@ pub struct Session {
     host: MemoryInfo<'static>,
     /// Whether results have to be checked to be finite.
     may_overflow: bool,
-    /// What the graph's weights lie in, if it is shared; freed after the graph.
-    _weights: Option<Arc<Resident>>,
-    /// Integer weights that it reads in place.
-    _int8: Option<Arc<Int8Weights>>,
+    /// Let go of after the graph.
+    _weights: Weights,
+}
+
+/// What a session's weights lie in, if it has any.
+#[derive(Debug, Default)]
+#[expect(dead_code, reason = "they are kept, not looked at")]
+pub(super) struct Weights {
+    pub(super) checkpoint: Option<Arc<Checkpoint>>,
+    /// In the memory of a device.
+    pub(super) resident: Option<Arc<Resident>>,
+    pub(super) int8: Option<Arc<Int8Weights>>,
 }
 
 /// What ONNX Runtime loaded. On a GPU letting go of it frees memory, which a capture cannot hold.
@@ -149,13 +157,12 @@ impl Output {
 // === impl Session ===
 
 impl Session {
-    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it. `weights` is what its
-    /// weights lie in, if they are shared.
+    /// `replay` if runs of the same shapes are captured and replayed; the session was made for it.
     pub(super) fn new(
         inner: ort::session::Session,
         device: Device,
         replay: bool,
-        weights: Option<Arc<Resident>>,
+        weights: Weights,
     ) -> Result<Self, RuntimeError> {
         let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect();
         Ok(Self {
@@ -165,7 +172,6 @@ impl Session {
             host: Device::Cpu.memory()?,
             may_overflow: false,
             _weights: weights,
-            _int8: None,
             inner: Loaded {
                 session: Some(inner),
                 replays: if replay { Replays::on(device)? } else { None },
@@ -177,11 +183,6 @@ impl Session {
     /// The same, whose results have to be finite if they may overflow in the precision.
     pub(super) fn checked_in(self, precision: Precision) -> Self {
         Self { may_overflow: precision.may_overflow(), ..self }
-    }
-
-    /// The same, which keeps the integer weights that it reads.
-    pub(super) fn keeping(self, int8: Option<Arc<Int8Weights>>) -> Self {
-        Self { _int8: int8, ..self }
     }
 
     /// Runs the graph. Inputs that the graph does not read are left out, so callers may offer more.

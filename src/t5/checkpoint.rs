@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use sha2::{Digest as _, Sha256};
 
-use self::files::{Mapped, Place, Shards};
+use self::files::{Place, Shard, Shards};
 use super::{Config, ConfigError};
 use crate::fingerprint;
 use crate::graph::{DType, External, Graph, WeightSource};
+use crate::memory::Mapped;
 
 /// Why a model's folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,7 @@ pub enum CheckpointError {
 pub struct Checkpoint {
     config: Config,
     folder: PathBuf,
-    files: Vec<Mapped>,
+    files: Vec<Shard>,
     places: HashMap<String, Place>,
     head: &'static str,
     embedding: &'static str,
@@ -158,6 +159,11 @@ impl Checkpoint {
     #[must_use]
     pub fn weights_folder(&self) -> &Path {
         self.files[0].path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The files of the weights.
+    pub fn files(&self) -> impl Iterator<Item = &Mapped> {
+        self.files.iter().map(|file| &file.bytes)
     }
 
     /// Name of the token embedding table, `[vocab_size, d_model]`.

@@ -16,13 +16,14 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::MmapMut;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Checkpoint;
 use crate::graph::{DType, INT8_COLUMNS, INT8_DEPTH, int8_name, int8_scale_name, int8_shape};
+use crate::memory::Mapped;
 
 /// Changes when the same checkpoint gives other integers.
 const RECIPE: &str = "2";
@@ -34,7 +35,7 @@ const ZERO: f32 = 128.0;
 /// The integers, mapped or in memory.
 #[derive(Debug)]
 pub struct Int8Weights {
-    bytes: Mmap,
+    bytes: Mapped,
     places: HashMap<String, Place>,
     kept: Kept,
 }
@@ -97,7 +98,7 @@ impl Int8Weights {
         }
         let mut bytes = MmapMut::map_anon(layout.length())?;
         layout.write(checkpoint, &mut io::Cursor::new(&mut bytes[..]))?;
-        Ok(Self { bytes: bytes.make_read_only()?, places: layout.places(), kept: Kept::InMemory })
+        Ok(Self { bytes: Mapped::new(bytes)?, places: layout.places(), kept: Kept::InMemory })
     }
 
     /// Where the integers of a checkpoint are kept: beside it, or in the user's folder of caches.
@@ -114,6 +115,12 @@ impl Int8Weights {
     #[must_use]
     pub fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// The file's bytes, or those in memory.
+    #[must_use]
+    pub fn bytes(&self) -> &Mapped {
+        &self.bytes
     }
 
     /// The names of the tensors in graphs.
@@ -208,8 +215,8 @@ impl Layout {
     }
 
     /// The file, if it is whole and of this checkpoint.
-    fn read(&self, path: &Path) -> Option<Mmap> {
-        let bytes = map(&File::open(path).ok()?).ok()?;
+    fn read(&self, path: &Path) -> Option<Mapped> {
+        let bytes = Mapped::open(&File::open(path).ok()?).ok()?;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
         let metadata = header.metadata().as_ref()?;
         let known = [("xprompt_int8", RECIPE), ("fingerprint", &self.fingerprint)];
@@ -232,7 +239,7 @@ impl Layout {
         length.into_iter().chain(self.header.bytes()).collect()
     }
 
-    fn write_file(&self, checkpoint: &Checkpoint, path: &Path) -> io::Result<Mmap> {
+    fn write_file(&self, checkpoint: &Checkpoint, path: &Path) -> io::Result<Mapped> {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
@@ -242,7 +249,7 @@ impl Layout {
         let mut file = builder.tempfile_in(folder)?;
         self.write(checkpoint, &mut io::BufWriter::new(file.as_file_mut()))?;
         file.as_file().sync_all()?;
-        let bytes = map(file.as_file())?;
+        let bytes = Mapped::open(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(bytes)
     }
@@ -357,13 +364,4 @@ fn integer(x: f32, scale: f32) -> i8 {
 
 fn hexadecimal(hash: &[u8]) -> Vec<u8> {
     hash.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
-}
-
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is read only, and files are replaced by renaming. Whoever truncates one while it is used ends the
-    // process, as with a model's own file.
-    #[allow(unsafe_code)]
-    unsafe {
-        Mmap::map(file)
-    }
 }

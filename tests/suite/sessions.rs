@@ -63,6 +63,29 @@ fn shared_weights_outlive_the_model_that_brought_them() {
     assert_eq!(scorer.score(&[(source, &trie)]).unwrap(), before);
 }
 
+#[test]
+fn a_session_scores_on_while_its_weights_move_into_huge_pages() {
+    let model = crate::int8::of_copy(&crate::support::root().join("models/t5-nano"));
+    let text: Vec<u32> = (0..40).map(|i| 200 + i * 13 % 90).collect();
+    let source = Source { prompt: &[], text: &text };
+    let trie = LabelTrie::new(&[("a".into(), vec![300]), ("b".into(), vec![301])], 0, 1).unwrap();
+    let mut scorer = Scorer::new(&model).unwrap();
+    let before = scorer.score(&[(source, &trie)]).unwrap();
+    let moved = std::thread::scope(|scope| {
+        let moving = scope.spawn(|| model.into_huge_pages());
+        while !moving.is_finished() {
+            assert_eq!(scorer.score(&[(source, &trie)]).unwrap(), before);
+        }
+        moving.join().unwrap()
+    });
+    match moved {
+        Ok(bytes) => assert!(bytes >= 4 << 20, "{bytes} bytes were moved"),
+        Err(reason) => eprintln!("not moved here: {reason}"),
+    }
+    drop(model);
+    assert_eq!(scorer.score(&[(source, &trie)]).unwrap(), before);
+}
+
 /// What is one product on a GPU reads its weights as one.
 #[test]
 fn weights_that_a_graph_joins_lie_behind_each_other_where_they_are_shared() {

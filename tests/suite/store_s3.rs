@@ -1,6 +1,7 @@
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use object_store::ObjectStoreExt as _;
@@ -24,26 +25,24 @@ struct Moto {
 }
 
 impl Moto {
-    async fn start(port: Option<u16>) -> Self {
-        let port = port.unwrap_or_else(|| {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        });
+    /// At a port, or at one that is free.
+    fn start(port: Option<u16>) -> Self {
         let program = root().join(".cache/s3/bin/moto_server");
-        let child = Command::new(&program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+        let mut child = Command::new(&program)
+            .args(["-H", "127.0.0.1", "-p", &port.unwrap_or(0).to_string()])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}; `make s3` fetches it", program.display()));
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let moto = Self { child, port, client };
-        let start = Instant::now();
-        while moto.client.get(moto.url("")).send().await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(180), "the S3 server does not start");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        moto
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let address = log.by_ref().lines().map(Result::unwrap).find_map(|line| {
+            let (_, address) = line.split_once("Running on http://127.0.0.1:")?;
+            address.trim().parse().ok()
+        });
+        let port = address.expect("the S3 server does not start");
+        // it would wait for somebody to read
+        thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, port, client: reqwest::Client::builder().no_proxy().build().unwrap() }
     }
 
     fn url(&self, key: &str) -> String {
@@ -134,7 +133,7 @@ fn is_at(server: &Server, version: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lifecycle_works_on_a_bucket_and_servers_agree_through_it() {
-    let moto = Moto::start(None).await;
+    let moto = Moto::start(None);
     moto.make_bucket().await;
     let ((one, v1), (two, v2), (three, v3)) = (version(100), version(300), version(500));
     let (here, there) = (moto.serve(Setup::default()).await, moto.serve(Setup::default()).await);
@@ -203,7 +202,7 @@ async fn the_lifecycle_works_on_a_bucket_and_servers_agree_through_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_peft_saved_is_served_from_a_bucket_as_from_a_disk() {
-    let moto = Moto::start(None).await;
+    let moto = Moto::start(None);
     moto.make_bucket().await;
     let (here, there) = (moto.serve(Setup::default()).await, moto.serve(Setup::default()).await);
     let expected = crate::exchange::expected();
@@ -265,7 +264,7 @@ async fn a_folder_that_peft_saved_is_served_from_a_bucket_as_from_a_disk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_is_removed_only_where_its_condition_holds_and_then_counts_as_none() {
-    let moto = Moto::start(None).await;
+    let moto = Moto::start(None);
     moto.make_bucket().await;
     let storage = moto.storage();
     let outcome = tokio::task::spawn_blocking(move || {
@@ -294,7 +293,7 @@ async fn an_object_is_removed_only_where_its_condition_holds_and_then_counts_as_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_served_stays_while_the_bucket_is_away_and_is_caught_up_with_after() {
-    let mut moto = Moto::start(None).await;
+    let mut moto = Moto::start(None);
     moto.make_bucket().await;
     let ((one, v1), (two, v2), (three, v3)) = (version(100), version(300), version(500));
     for task in ["t", "u", "v"] {
@@ -349,7 +348,7 @@ async fn what_is_served_stays_while_the_bucket_is_away_and_is_caught_up_with_aft
     assert_eq!(server.predict("t", json!({"input": "x"})).await.1["version"], v3);
     let port = moto.port;
     drop(moto);
-    let moto = Moto::start(Some(port)).await;
+    let moto = Moto::start(Some(port));
     reachable(0).await;
     assert!(is_at(&server, &v3), "a bucket that is not there takes nothing away");
     moto.make_bucket().await;
@@ -363,7 +362,7 @@ async fn what_is_served_stays_while_the_bucket_is_away_and_is_caught_up_with_aft
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_takes_a_bucket_by_its_address_and_the_usual_variables() {
-    let moto = Moto::start(None).await;
+    let moto = Moto::start(None);
     moto.make_bucket().await;
     let (one, v1) = version(100);
     moto.put("deep/er/t.safetensors", &one).await;

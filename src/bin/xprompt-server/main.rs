@@ -17,6 +17,8 @@ mod values;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -175,7 +177,28 @@ fn start(
     let service = Service::new(engine, tokenizer, store, metrics, arguments.limits())
         .with_trial_passes(&trial_config, arguments.trial_interval)
         .map_err(anyhow::Error::msg)?;
+    if let Some(lane) = lanes.into_iter().next() {
+        settle(lane);
+    }
     Ok((service, keeping))
+}
+
+/// Moves the weights into huge pages while the server answers.
+fn settle(model: Model) {
+    let work = move || {
+        let start = Instant::now();
+        match model.into_huge_pages() {
+            Ok(0) => {}
+            Ok(bytes) => {
+                let took_ms = start.elapsed().as_millis();
+                tracing::info!(mib = bytes >> 20, took_ms, "the weights are in huge pages");
+            }
+            Err(reason) => tracing::info!(%reason, "the weights stay in the pages of their file"),
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("huge-pages".into()).spawn(work) {
+        tracing::info!(%error, "the weights stay in the pages of their file");
+    }
 }
 
 /// Counts the signals that ask the process to stop; none is missed from now on.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::CheckpointError;
 use crate::graph::DType;
+use crate::memory::Mapped;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -37,9 +37,9 @@ pub(super) struct Place {
 
 /// A mapped file.
 #[derive(Debug)]
-pub(super) struct Mapped {
+pub(super) struct Shard {
     pub(super) path: PathBuf,
-    pub(super) bytes: Mmap,
+    pub(super) bytes: Mapped,
 }
 
 /// The files that a folder's weights are in.
@@ -97,8 +97,8 @@ impl Shards {
     }
 
     /// Maps the files, in the order of their names.
-    pub(super) fn map(&self) -> Result<Vec<Mapped>, CheckpointError> {
-        self.names.iter().map(|name| Mapped::open(&self.folder.join(name))).collect()
+    pub(super) fn map(&self) -> Result<Vec<Shard>, CheckpointError> {
+        self.names.iter().map(|name| Shard::open(&self.folder.join(name))).collect()
     }
 
     /// The error for a tensor that no file has.
@@ -128,18 +128,15 @@ fn remedy(folder: &Path) -> String {
     )
 }
 
-// === impl Mapped ===
+// === impl Shard ===
 
-impl Mapped {
+impl Shard {
     fn open(path: &Path) -> Result<Self, CheckpointError> {
         let read = |source| CheckpointError::Read { path: path.to_owned(), source };
         // the real file: ONNX Runtime refuses to follow a link out of the folder it is told
         let path = path.canonicalize().map_err(read)?;
         let file = File::open(&path).map_err(read)?;
-        // SAFETY: the map is read only. Whoever truncates a model's file while it is served ends the process,
-        // as with any mapped file; the documentation says to replace models by renaming.
-        #[allow(unsafe_code)]
-        let bytes = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let bytes = Mapped::open(&file).map_err(read)?;
         Ok(Self { path, bytes })
     }
 

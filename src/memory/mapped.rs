@@ -85,6 +85,9 @@ pub fn room(bytes: usize) -> io::Result<MmapMut> {
 /// # Errors
 /// If the system has no huge pages, or too little memory is free for a copy. What was moved before stays so.
 pub fn into_huge_pages(all: &[&Mapped]) -> Result<usize, NotMoved> {
+    if all.is_empty() {
+        return Ok(0);
+    }
     #[cfg(target_os = "linux")]
     {
         let size = super::huge::page().ok_or(NotMoved::NoHugePages)?;
@@ -93,7 +96,7 @@ pub fn into_huge_pages(all: &[&Mapped]) -> Result<usize, NotMoved> {
         all.iter().map(|mapped| Ok(super::huge::replace(mapped, size)?)).sum()
     }
     #[cfg(not(target_os = "linux"))]
-    if all.is_empty() { Ok(0) } else { Err(NotMoved::NoHugePages) }
+    Err(NotMoved::NoHugePages)
 }
 
 #[cfg(test)]

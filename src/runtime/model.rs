@@ -344,17 +344,13 @@ impl Model {
     /// # Errors
     /// If the system has no huge pages, or too little memory is free.
     pub fn into_huge_pages(&self) -> Result<usize, NotMoved> {
-        if self.device != Device::Cpu {
-            return Ok(0);
-        }
         let int8 = self.int8.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match (self.precision, int8) {
-            (Precision::Int8, Some(int8)) => memory::into_huge_pages(&[int8.weights.bytes()]),
-            _ if self.checkpoint.is_f32() => {
-                memory::into_huge_pages(&self.checkpoint.files().collect::<Vec<_>>())
-            }
-            _ => Ok(0),
-        }
+        let all = match self.precision {
+            Precision::Int8 => int8.iter().map(|int8| int8.weights.bytes()).collect(),
+            _ if self.device == Device::Cpu && self.checkpoint.is_f32() => self.checkpoint.files().collect(),
+            _ => Vec::new(),
+        };
+        memory::into_huge_pages(&all)
     }
 }
 

@@ -15,9 +15,10 @@ pub struct Mapped {
 /// Why bytes stay in the pages that they are in.
 #[derive(Debug, thiserror::Error)]
 pub enum NotMoved {
-    /// The system has no huge pages for programs that ask.
+    /// The system has no huge pages for this program, which asks.
     #[error(
-        "the system gives programs no huge pages: /sys/kernel/mm/transparent_hugepage/enabled is not always or madvise"
+        "the system gives this program no huge pages: /sys/kernel/mm/transparent_hugepage/enabled is neither always nor \
+         madvise, or PR_SET_THP_DISABLE is set"
     )]
     NoHugePages,
     /// They would fill more than half of the memory that is free.

@@ -1,4 +1,4 @@
-//! The bytes of a file, mapped.
+//! Mapped bytes: of files, which may move into huge pages, and room that is in such pages from the start.
 
 use std::fs::File;
 use std::io;

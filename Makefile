@@ -36,7 +36,7 @@ fixtures: ## Makes the reference tensors anew with PyTorch and transformers (lar
 	$(PYTHON) -m venv .cache/fixtures
 	.cache/fixtures/bin/pip install --quiet --requirement tests/fixtures/requirements.txt
 	.cache/fixtures/bin/python tests/fixtures/make.py
-	.cache/fixtures/bin/python tests/fixtures/int8.py
+	.cache/fixtures/bin/python tests/fixtures/narrow.py
 
 baseline: ## TF-IDF with logistic regression on the demo's data
 	@$(PYTHON) scripts/setup.py data

@@ -4,6 +4,7 @@
 //! standard operators.
 
 use super::builder::{Graph, Value};
+use super::narrow::Narrow;
 use super::op::{DType, Op};
 use super::shape::Dim;
 
@@ -22,8 +23,8 @@ pub enum Kernels {
     FusedAttention,
     /// [`Packed`](super::Packed) ones, for answers on a CPU: without gradients.
     Packed,
-    /// The same with matrix products of 8-bit [integers](super::Int8).
-    Int8,
+    /// The same with matrix products of [narrow numbers](super::Narrow).
+    Narrow(Narrow),
 }
 
 /// How a graph computes.
@@ -79,7 +80,7 @@ impl Kernels {
     /// Whether batches are packed: the rows of all examples lie behind each other, without padding.
     #[must_use]
     pub fn are_packed(self) -> bool {
-        matches!(self, Self::Packed | Self::Int8)
+        matches!(self, Self::Packed | Self::Narrow(_))
     }
 }
 

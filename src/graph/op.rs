@@ -1,7 +1,7 @@
 //! The operators that graphs are made of, and what each is called in ONNX.
 
 use super::fused::{FUSED_DOMAIN, Fused};
-use super::int8::Int8;
+use super::narrow::{Narrow, NarrowOp};
 use super::packed::Packed;
 use super::proto::{Attribute, attribute};
 
@@ -117,7 +117,7 @@ pub(super) enum Op {
     /// See [`Graph::most_likely`](super::Graph::most_likely).
     MostLikely,
     Packed(Packed),
-    Int8(Int8),
+    Narrow(Narrow, NarrowOp),
 }
 
 const STANDARD: &str = "";
@@ -181,7 +181,7 @@ impl Op {
             }
             Self::MostLikely => (FUSED_DOMAIN, MOST_LIKELY, vec![]),
             Self::Packed(packed) => (FUSED_DOMAIN, packed.name(), vec![]),
-            Self::Int8(int8) => (FUSED_DOMAIN, int8.name(), vec![]),
+            Self::Narrow(narrow, op) => (FUSED_DOMAIN, op.name(*narrow), vec![]),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{CudaProblem, Device, LibraryNotFound, Precision};
+use crate::graph::Narrow;
 
 /// Why ONNX Runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum RuntimeError {
     },
     /// The device does not compute in the precision that was asked for.
     #[error(
-        "--precision {precision} cannot be had on {device}; f32 is had everywhere, tf32, bf16 and f16 on a GPU \
+        "--precision {precision} cannot be had on {device}; f32 and bf16 are had everywhere, tf32 and f16 on a GPU \
          (--device cuda), int8 on a processor (--device cpu)"
     )]
     Precision {
@@ -80,9 +81,20 @@ pub enum RuntimeError {
         /// What happened there.
         source: Box<Self>,
     },
-    /// The weights could not be made integers.
-    #[error("int8 weights: {0}")]
-    Int8(std::io::Error),
+    /// The weights could not be made narrow.
+    #[error("{} weights: {source}", narrow.name())]
+    Narrow {
+        /// What they were to be.
+        narrow: Narrow,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The processor has no products of bf16.
+    #[error(
+        "--precision bf16: this processor multiplies no bf16 (it has neither AVX512-BF16 nor AMX); compute in f32, or in \
+         int8, which is faster"
+    )]
+    NoBf16,
     /// There is no memory for the weights.
     #[error("no memory for the weights: {0}")]
     Memory(std::io::Error),

@@ -12,9 +12,9 @@ use super::borrowed::Borrowed;
 use super::resident::Resident;
 use super::session::Weights;
 use super::{Device, GpuMemory, Precision, Runtime, RuntimeError, Session, State, gpu, kernels, placement};
-use crate::graph::{Arithmetic, DType, External, Graph, Weight, WeightSource};
+use crate::graph::{Arithmetic, DType, External, Graph, Kernels, Narrow, Weight, WeightSource};
 use crate::memory::{self, NotMoved};
-use crate::t5::{Checkpoint, Config, Int8Weights};
+use crate::t5::{Checkpoint, Config, NarrowWeights};
 
 /// A frozen T5 on a runtime.
 ///
@@ -22,7 +22,7 @@ use crate::t5::{Checkpoint, Config, Int8Weights};
 /// to f32 once, and sessions share that memory. Weights are not prepacked (a private copy per session for 4 to 8 % of
 /// speed). On a GPU all sessions read one copy, unless [told otherwise](Self::sharing_weights).
 ///
-/// In [`Precision::Int8`] the integers are made once, kept in a file and mapped, in the order in which products read them.
+/// [Narrow] numbers are made once, kept in a file and mapped, in the order in which products read them.
 ///
 /// A clone is the same model: it shares the files and what was expanded, so that [`on`](Self::on) puts one checkpoint on
 /// several devices.
@@ -37,13 +37,13 @@ pub struct Model {
     expanded: Arc<Mutex<HashMap<String, Arc<DynValue>>>>,
     shares_weights: bool,
     resident: Arc<Mutex<Residents>>,
-    int8: Arc<Mutex<Option<Int8>>>,
+    narrow: Arc<Mutex<HashMap<Narrow, NarrowValues>>>,
 }
 
-/// Integer weights, and what sessions share of them.
+/// Weights as narrow numbers, and what sessions share of them.
 #[derive(Clone, Debug)]
-struct Int8 {
-    weights: Arc<Int8Weights>,
+struct NarrowValues {
+    weights: Arc<NarrowWeights>,
     values: HashMap<String, Arc<DynValue>>,
 }
 
@@ -82,7 +82,7 @@ impl Model {
             expanded: Arc::default(),
             shares_weights: false,
             resident: Arc::default(),
-            int8: Arc::default(),
+            narrow: Arc::default(),
         }
     }
 
@@ -211,18 +211,19 @@ impl Model {
         for &(name, size) in sizes {
             builder = builder.with_dimension_override(name, size as i64).map_err(recover)?;
         }
-        let has_other_floats = self.device == Device::Cpu && !self.checkpoint.is_f32() && !graph.is_int8();
+        let has_other_floats =
+            self.device == Device::Cpu && !self.checkpoint.is_f32() && graph.narrow().is_none();
         let shares_weights = self.shares_weights || has_other_floats;
         let resident = if shares_weights { Some(self.resident(graph.floats())?) } else { None };
-        let int8 = if graph.is_int8() { Some(self.int8()?) } else { None };
-        let integers = |name: &str| int8.as_ref()?.values.get(name);
+        let narrow = graph.narrow().map(|narrow| self.narrow(narrow)).transpose()?;
+        let numbers = |name: &str| narrow.as_ref()?.values.get(name);
         // ONNX Runtime copies to a GPU what is not shared there
         let from_file = self.device != Device::Cpu && resident.is_none();
         let model = if from_file {
             self.checkpoint.onnx(graph)
         } else {
             for weight in graph.weights() {
-                let value = match (integers(weight.name), &resident) {
+                let value = match (numbers(weight.name), &resident) {
                     (Some(value), _) => Arc::clone(value),
                     (None, _) if is_small(&weight.shape) => continue,
                     (None, Some(resident)) => Arc::new(resident.value(&weight.parts, &weight.shape)?),
@@ -231,7 +232,7 @@ impl Model {
                 builder = builder.with_initializer(weight.name, value).map_err(recover)?;
             }
             graph.to_model(|name, shape| {
-                if integers(name).is_some() {
+                if numbers(name).is_some() {
                     WeightSource::Session(self.anywhere(shape))
                 } else if is_small(shape) {
                     WeightSource::Inline(self.checkpoint.f32s(name))
@@ -246,19 +247,20 @@ impl Model {
             builder.commit_from_memory(&model)?
         };
         let checkpoint = Some(Arc::clone(&self.checkpoint));
-        let weights = Weights { checkpoint, resident, int8: int8.map(|int8| int8.weights) };
+        let weights = Weights { checkpoint, resident, narrow: narrow.map(|narrow| narrow.weights) };
         Ok(Session::new(inner, self.device, replay, weights)?.checked_in(self.precision))
     }
 
-    /// The integers, made or read on first use.
-    fn int8(&self) -> Result<Int8, RuntimeError> {
-        let mut known = self.int8.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.as_ref() {
+    /// Weights as narrow numbers, made or read on first use.
+    fn narrow(&self, narrow: Narrow) -> Result<NarrowValues, RuntimeError> {
+        let mut known = self.narrow.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&narrow) {
             return Ok(known.clone());
         }
-        let files = Int8Weights::files(&self.checkpoint);
-        let weights = Arc::new(Int8Weights::open(&self.checkpoint, &files).map_err(RuntimeError::Int8)?);
-        tracing::info!(int8 = %weights.kept(), "int8 weights");
+        let files = NarrowWeights::files(&self.checkpoint, narrow);
+        let weights = NarrowWeights::open(&self.checkpoint, narrow, &files);
+        let weights = Arc::new(weights.map_err(|source| RuntimeError::Narrow { narrow, source })?);
+        tracing::info!(kept = %weights.kept(), "{} weights", narrow.name());
         let memory = self.device.memory()?;
         let value = |name: &str| {
             let (bytes, dtype, shape) = weights.tensor(name);
@@ -267,9 +269,9 @@ impl Model {
             Ok((name.to_owned(), Arc::new(tensor)))
         };
         let values = weights.names().map(value).collect::<Result<_, RuntimeError>>()?;
-        let int8 = Int8 { weights, values };
-        *known = Some(int8.clone());
-        Ok(int8)
+        let new = NarrowValues { weights, values };
+        known.insert(narrow, new.clone());
+        Ok(new)
     }
 
     /// A place in the checkpoint's file: what ONNX wants of a weight that the session has.
@@ -344,9 +346,11 @@ impl Model {
     /// # Errors
     /// If the system has no huge pages, or too little memory is free.
     pub fn into_huge_pages(&self) -> Result<usize, NotMoved> {
-        let int8 = self.int8.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let all = match self.precision {
-            Precision::Int8 => int8.iter().map(|int8| int8.weights.bytes()).collect(),
+        let known = self.narrow.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = match self.arithmetic().kernels {
+            Kernels::Narrow(narrow) => {
+                known.get(&narrow).map(|own| own.weights.bytes()).into_iter().collect()
+            }
             _ if self.device == Device::Cpu && self.checkpoint.is_f32() => self.checkpoint.files().collect(),
             _ => Vec::new(),
         };

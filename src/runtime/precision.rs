@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Device, RuntimeError, kernels};
-use crate::graph::{Arithmetic, DType, Kernels};
+use crate::graph::{Arithmetic, DType, Kernels, Narrow};
 use crate::t5::Config;
 
 /// Elements of the widest head that attention's kernels take; heads come in eights of them.
@@ -17,7 +17,8 @@ pub enum Precision {
     F32,
     /// 32-bit floats; a GPU multiplies matrices with 10 bits of mantissa.
     Tf32,
-    /// 16-bit brain floats on a GPU; a CPU, where ONNX Runtime has none, computes in f32. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats.
+    /// 16-bit brain floats. Statistics of norms, softmax, losses, prompts and their optimizer stay 32-bit floats. On a processor
+    /// that multiplies them it is what products are of, and all else is in f32; answers only, tuning computes in f32.
     Bf16,
     /// IEEE 16-bit floats on a GPU, otherwise as bf16. Activations of many T5s leave their range, 65,504: a run whose results
     /// are not finite fails.
@@ -59,10 +60,11 @@ impl Precision {
     /// If the device does not compute in it.
     pub fn on(self, device: Device) -> Result<Self, RuntimeError> {
         match (self, device) {
-            (Self::F32, _)
-            | (Self::Tf32 | Self::Bf16 | Self::F16, Device::Cuda(_))
+            (Self::Bf16, Device::Cpu) if !kernels::have_bf16() => Err(RuntimeError::NoBf16),
+            (Self::F32 | Self::Bf16, _)
+            | (Self::Tf32 | Self::F16, Device::Cuda(_))
             | (Self::Int8, Device::Cpu) => Ok(self),
-            (Self::Tf32 | Self::Bf16 | Self::F16, Device::Cpu) | (Self::Int8, Device::Cuda(_)) => {
+            (Self::Tf32 | Self::F16, Device::Cpu) | (Self::Int8, Device::Cuda(_)) => {
                 Err(RuntimeError::Precision { precision: self, device })
             }
         }
@@ -81,8 +83,10 @@ impl Precision {
 
     /// How graphs for a device are made.
     pub(super) fn arithmetic(self, device: Device, config: &Config) -> Arithmetic {
+        let narrow = |narrow| Arithmetic { kernels: Kernels::Narrow(narrow), floats: DType::F32 };
         match (self, device) {
-            (Self::Int8, Device::Cpu) => Arithmetic { kernels: Kernels::Int8, floats: DType::F32 },
+            (Self::Int8, Device::Cpu) => narrow(Narrow::Int8),
+            (Self::Bf16, Device::Cpu) => narrow(Narrow::Bf16),
             // without wide vectors ONNX Runtime's products are faster
             (_, Device::Cpu) if kernels::are_wide() => {
                 Arithmetic { kernels: Kernels::Packed, floats: DType::F32 }
@@ -155,7 +159,13 @@ mod tests {
         }
         let error = Precision::Int8.on(gpu).unwrap_err().to_string();
         assert!(error.contains("--precision int8") && error.contains("--device cpu"), "{error}");
-        for precision in [Precision::Tf32, Precision::Bf16, Precision::F16] {
+        if kernels::have_bf16() {
+            assert_eq!(Precision::Bf16.on(Device::Cpu).unwrap(), Precision::Bf16);
+        } else {
+            let error = Precision::Bf16.on(Device::Cpu).unwrap_err().to_string();
+            assert!(error.contains("--precision bf16") && error.contains("AVX512-BF16"), "{error}");
+        }
+        for precision in [Precision::Tf32, Precision::F16] {
             let error = precision.on(Device::Cpu).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("--precision {precision}")) && error.contains("--device cuda"),

@@ -10,7 +10,7 @@ use super::gpu::Place;
 use super::replay::Replays;
 use super::resident::Resident;
 use super::{Device, Precision, RuntimeError, State, gpu, peak};
-use crate::t5::{Checkpoint, Int8Weights};
+use crate::t5::{Checkpoint, NarrowWeights};
 
 /// A tensor that goes into a run.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub(super) struct Weights {
     pub(super) checkpoint: Option<Arc<Checkpoint>>,
     /// In the memory of a device.
     pub(super) resident: Option<Arc<Resident>>,
-    pub(super) int8: Option<Arc<Int8Weights>>,
+    pub(super) narrow: Option<Arc<NarrowWeights>>,
 }
 
 /// What ONNX Runtime loaded. On a GPU letting go of it frees memory, which a capture cannot hold.

@@ -232,8 +232,8 @@ impl<'a> Forward<'a> {
             }
             let at = |layer: usize| format!("encoder.block.{block}.layer.{layer}");
             let attend = |g: &mut Graph, qkv| {
-                if g.is_int8() {
-                    g.int8_self_attention(qkv, starts, bias)
+                if g.narrow().is_some() {
+                    g.narrow_self_attention(qkv, starts, bias)
                 } else {
                     g.packed_self_attention(qkv, starts, bias)
                 }
@@ -486,8 +486,8 @@ impl<'a> Forward<'a> {
         // in the shape that a step of generation has them in: sessions share them
         let shape = [1, self.config.num_heads, self.config.d_kv, d];
         let g = &mut self.graph;
-        let mixed = if g.is_int8() {
-            g.int8_cross_attention(q, hidden, places, [&k, &v], &shape)
+        let mixed = if g.narrow().is_some() {
+            g.narrow_cross_attention(q, hidden, places, [&k, &v], &shape)
         } else {
             let weights = [k, v].map(|name| g.weight(&name, &shape));
             g.packed_cross_attention(q, hidden, places, weights)

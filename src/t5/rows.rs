@@ -1,8 +1,8 @@
-//! What runs through the layers: floats, or 8-bit integers in front of the products of an int8 graph.
+//! What runs through the layers: floats, or narrow numbers in front of the products of a graph of them.
 
 use super::Function;
 use super::graphs::Forward;
-use crate::graph::{Dim, Graph, Int8Rows, Value};
+use crate::graph::{Dim, Graph, NarrowRows, Value};
 
 /// The residual stream, flat, and what is still to be added to it. Standard operators add at once, as the addend of a
 /// product; others with the next norm, which reads both anyway.
@@ -16,7 +16,7 @@ pub(super) struct Stream {
 #[derive(Clone, Copy)]
 pub(super) enum Rows {
     Floats(Value),
-    Int8(Int8Rows),
+    Narrow(NarrowRows),
 }
 
 // === impl Stream ===
@@ -35,9 +35,9 @@ impl Forward<'_> {
         let epsilon = self.config.layer_norm_epsilon;
         let g = &mut self.graph;
         let scale = g.weight(weight, &[self.config.d_model]);
-        let (rows, x) = if g.is_int8() {
-            let (rows, x) = g.int8_norm(stream.x, stream.added, scale, epsilon);
-            (Rows::Int8(rows), x)
+        let (rows, x) = if g.narrow().is_some() {
+            let (rows, x) = g.narrow_norm(stream.x, stream.added, scale, epsilon);
+            (Rows::Narrow(rows), x)
         } else {
             let (x, y) = g.add_rms_norm(stream.x, stream.added, scale, epsilon);
             (Rows::Floats(y), x)
@@ -55,7 +55,7 @@ impl Forward<'_> {
 
     /// Rows of floats as what a product reads.
     pub(super) fn rows(&mut self, x: Value) -> Rows {
-        if self.graph.is_int8() { Rows::Int8(self.graph.int8_rows(x)) } else { Rows::Floats(x) }
+        if self.graph.narrow().is_some() { Rows::Narrow(self.graph.narrow_rows(x)) } else { Rows::Floats(x) }
     }
 
     /// Rows times the weight `[columns, width]`, transposed.
@@ -66,7 +66,7 @@ impl Forward<'_> {
                 let w = g.weight(weight, &[columns, width]);
                 if g.is_packed() { g.packed_product(x, &[w]) } else { g.gemm(x, w, true, None) }
             }
-            Rows::Int8(rows) => g.int8_product(rows, &[weight], columns),
+            Rows::Narrow(rows) => g.narrow_product(rows, &[weight], columns),
         }
     }
 
@@ -83,7 +83,7 @@ impl Forward<'_> {
                 let weights = weights.map(|weight| self.graph.weight(weight, &[columns, width]));
                 self.graph.packed_product(x, &weights)
             }
-            Rows::Int8(rows) => self.graph.int8_product(rows, &weights, columns),
+            Rows::Narrow(rows) => self.graph.narrow_product(rows, &weights, columns),
         }
     }
 
@@ -114,7 +114,7 @@ impl Forward<'_> {
                 let weights = names.map(|name| g.weight(name, &[columns, width]));
                 if g.is_packed() { g.packed_gated_gelu(x, weights) } else { g.gated_gelu(x, weights) }
             }
-            Rows::Int8(rows) => g.int8_gated_gelu(rows, &names, columns),
+            Rows::Narrow(rows) => g.narrow_gated_gelu(rows, &names, columns),
         };
         self.rows(inner)
     }

@@ -1,8 +1,8 @@
 use xprompt::engine::{Answers, ReadyTask, Scorer, Source};
 use xprompt::prompt::{Limits, PromptFile};
-use xprompt::runtime::Model;
+use xprompt::runtime::{Model, Precision};
 
-use crate::int8::of_copy;
+use crate::narrow::{FORMATS, is_here, of_copy};
 use crate::prompts::lab;
 use crate::support::root;
 
@@ -12,8 +12,11 @@ fn the_bundled_prompts_repeat_their_golden_examples_on_the_bundled_model() {
 }
 
 #[test]
-fn the_bundled_prompts_repeat_their_golden_examples_nearly_in_int8() {
-    repeat_golden_examples(&of_copy(&root().join("models/t5-nano")), 0.1);
+fn the_bundled_prompts_repeat_their_golden_examples_nearly_in_narrow_numbers() {
+    for (precision, _) in FORMATS.into_iter().filter(|&(precision, _)| is_here(precision)) {
+        let tolerance = if precision == Precision::Int8 { 0.1 } else { 0.02 };
+        repeat_golden_examples(&of_copy(&root().join("models/t5-nano"), precision), tolerance);
+    }
 }
 
 fn repeat_golden_examples(model: &Model, tolerance: f32) {

@@ -27,12 +27,12 @@ mod documentation_reference;
 mod exchange;
 /// Models fetched from a hub, and what can go wrong there.
 mod hub;
-/// Products of 8-bit integers against PyTorch, and the file that the integers are kept in.
-mod int8;
 /// Texts that join others under way, against the same texts alone.
 mod joined_generations;
 /// Prompts that clients upload, roll back, share out, pin and remove.
 mod lifecycle;
+/// Products of 8-bit integers and of bf16 against PyTorch, and the files that weights of them are kept in.
+mod narrow;
 /// Where nodes compute.
 mod placement;
 /// The prompt file: what is checked on reading, and that writing is never torn.

@@ -183,8 +183,8 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     let line = fails(command(folder.path()).args(["--device", "cuda:0,cuda:99"]));
     assert!(line.contains("device cuda:") && line.contains("cannot be used"), "{line}");
     assert!(line.contains("onnxruntime-gpu") || line.contains("nvidia-smi"), "a remedy: {line}");
-    let line = fails(command(folder.path()).args(["--device", "cpu"]).env("XPROMPT_PRECISION", "bf16"));
-    assert!(line.contains("--precision bf16") && line.contains("--device cuda"), "{line}");
+    let line = fails(command(folder.path()).args(["--device", "cpu"]).env("XPROMPT_PRECISION", "f16"));
+    assert!(line.contains("--precision f16") && line.contains("--device cuda"), "{line}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = fails(

@@ -1,6 +1,6 @@
 use xprompt::engine::{Generator, Scorer, Source};
 use xprompt::graph::{Arithmetic, DType, Dim, Graph, Kernels};
-use xprompt::runtime::{Device, Input, Model};
+use xprompt::runtime::{Device, Input, Model, Precision};
 use xprompt::t5::graphs;
 use xprompt::task::LabelTrie;
 
@@ -65,7 +65,7 @@ fn shared_weights_outlive_the_model_that_brought_them() {
 
 #[test]
 fn a_session_scores_on_while_its_weights_move_into_huge_pages() {
-    let model = crate::int8::of_copy(&crate::support::root().join("models/t5-nano"));
+    let model = crate::narrow::of_copy(&crate::support::root().join("models/t5-nano"), Precision::Int8);
     let text: Vec<u32> = (0..40).map(|i| 200 + i * 13 % 90).collect();
     let source = Source { prompt: &[], text: &text };
     let trie = LabelTrie::new(&[("a".into(), vec![300]), ("b".into(), vec![301])], 0, 1).unwrap();

@@ -182,8 +182,8 @@ fn a_device_that_cannot_be_used_is_an_error_and_never_a_silent_fallback() {
 #[test]
 fn a_precision_that_the_device_has_not_is_an_error() {
     let bench = Bench::new(LABELS);
-    let refused = &["--precision bf16 cannot be had on cpu", "--device cuda"];
-    bench.fails("run @task.toml --out @out --device cpu --precision bf16", refused);
+    let refused = &["--precision f16 cannot be had on cpu", "--device cuda"];
+    bench.fails("run @task.toml --out @out --device cpu --precision f16", refused);
     bench.fails("run @task.toml --out @out --precision fp8", &["name f32, tf32, bf16, f16 or int8"]);
     assert!(!bench.at("out").exists(), "a failed run leaves nothing behind");
 }
@@ -204,7 +204,7 @@ fn answers_in_two_precisions_are_compared_row_by_row() {
     assert_eq!(agreement["largest_difference"], 0.0, "the same sessions give the same bits");
     let words = bench.works(&format!("{command} f32"));
     assert!(words.contains("f32 and f32 answer 2 of 2 rows alike"), "{words}");
-    bench.fails(&format!("{command} bf16"), &["bf16 cannot be had on cpu"]);
+    bench.fails(&format!("{command} f16"), &["f16 cannot be had on cpu"]);
 }
 
 #[test]

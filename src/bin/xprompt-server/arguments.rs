@@ -71,8 +71,8 @@ pub(crate) struct Arguments {
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t, help_heading = "Computing")]
     pub(crate) device: DeviceChoice,
 
-    /// What to compute in: f32, tf32, bf16 or f16 on a GPU (default: bf16, half of the memory), f32 or int8 on a CPU
-    /// (default: f32)
+    /// What to compute in: f32, tf32, bf16 or f16 on a GPU (default: bf16, half of the memory), f32, bf16 (with AMX or
+    /// AVX512-BF16) or int8 on a CPU (default: f32)
     #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION", help_heading = "Computing")]
     pub(crate) precision: Option<Precision>,
 

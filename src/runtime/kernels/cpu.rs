@@ -1,7 +1,7 @@
 //! What the operators compute, in plain loops over f32.
 //!
 //! Graphs of floats for a CPU are made of standard operators, which are faster there; a graph of fused ones runs all the
-//! same. Int8 graphs use the softmax.
+//! same. Graphs of narrow numbers use the softmax.
 
 mod attention;
 

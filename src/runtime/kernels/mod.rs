@@ -1,5 +1,5 @@
 //! Kernels for the operators of [`Fused`]: on NVIDIA GPUs, and plain loops that define them on a CPU. Those of [`Packed`]
-//! and [`Int8`] are for a CPU.
+//! and [`NarrowOp`] are for a CPU.
 //!
 //! `kernels.cu`, `attention.cu` and `cached.cu` are compiled to PTX by `scripts/kernels.py`; the PTX is part of the binary, and the
 //! driver compiles it for its GPU when the first kernel is launched. Neither the CUDA toolkit nor NVRTC is needed.
@@ -11,9 +11,9 @@ mod after;
 mod cached;
 mod context;
 mod cpu;
-mod int8;
 mod launch;
 mod most_likely;
+mod narrow;
 mod native;
 mod operator;
 mod packed;
@@ -23,15 +23,15 @@ use ort::operator::OperatorDomain;
 use ort::value::TensorElementType;
 
 use super::Device;
-use crate::graph::{FUSED_DOMAIN, Fused, Int8, Packed};
+use crate::graph::{FUSED_DOMAIN, Fused, Narrow, NarrowOp, Packed};
 use after::After;
 use cpu::CpuOperator;
-use int8::Int8Operator;
 use most_likely::MostLikely;
+use narrow::NarrowOperator;
 use operator::CudaOperator;
 use packed::PackedOperator;
 
-pub(super) use native::are_wide;
+pub(super) use native::{are_wide, have_bf16};
 
 /// The operators with their kernels for a device.
 pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
@@ -60,8 +60,10 @@ pub(super) fn domain(device: Device) -> Result<OperatorDomain, ort::Error> {
         for packed in Packed::ALL {
             domain = domain.add(PackedOperator(packed))?;
         }
-        for int8 in Int8::ALL {
-            domain = domain.add(Int8Operator(int8))?;
+        for narrow in Narrow::ALL {
+            for op in NarrowOp::ALL {
+                domain = domain.add(NarrowOperator(narrow, op))?;
+            }
         }
     }
     Ok(domain)

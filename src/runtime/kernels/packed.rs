@@ -8,7 +8,7 @@ use ort::value::TensorElementType;
 use super::context::{each, for_each, input, output, pointer, sizes_of};
 use super::native::attention::{self, Biased, Numbers, SelfAttention};
 use super::native::cross::{self, Absorbed, Stored};
-use super::native::products::{self, Weight};
+use super::native::products::{self, Floats, Panels, Weight};
 use crate::graph::{MOST_WEIGHTS, Packed};
 
 /// An operator on packed batches.
@@ -70,16 +70,26 @@ fn product(context: &ComputeContext, op: Packed) -> ort::Result<()> {
     let (shape, x) = x.try_extract_tensor::<f32>()?;
     let [rows, _] = sizes_of(shape)?;
     let weights = (1..context.num_inputs()?).map(|index| weight(context, index));
-    let weights = weights.collect::<ort::Result<Vec<Weight>>>()?;
+    let weights = weights.map(|weight| Ok(Floats::new(x, weight?))).collect::<ort::Result<Vec<_>>>()?;
+    multiply(context, op == Packed::GatedGelu, rows, &weights)
+}
+
+/// Makes the first output: products side by side, or the gate of two times the other.
+pub(super) fn multiply(
+    context: &ComputeContext,
+    gated: bool,
+    rows: usize,
+    weights: &[impl Panels],
+) -> ort::Result<()> {
     let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| each(context, pieces, work);
-    if op == Packed::GatedGelu {
-        let [gate, wide] = weights[..] else { return Err(ort::Error::new("a gate and what it gates")) };
-        let mut y = output(context, 0, &[rows, gate.outputs])?;
-        products::gated(&each, x, [gate, wide], y.try_extract_tensor_mut::<f32>()?.1);
+    if gated {
+        let [gate, wide] = weights else { return Err(ort::Error::new("a gate and what it gates")) };
+        let mut y = output(context, 0, &[rows, gate.outputs()])?;
+        products::gated(&each, rows, [gate, wide], y.try_extract_tensor_mut::<f32>()?.1);
         return Ok(());
     }
-    let mut y = output(context, 0, &[rows, weights.iter().map(|weight| weight.outputs).sum()])?;
-    products::product(&each, x, &weights, y.try_extract_tensor_mut::<f32>()?.1);
+    let mut y = output(context, 0, &[rows, weights.iter().map(Panels::outputs).sum()])?;
+    products::product(&each, rows, weights, y.try_extract_tensor_mut::<f32>()?.1);
     Ok(())
 }
 

@@ -17,11 +17,23 @@ const GELU_CUBIC: f32 = 0.044_715;
 vectorized! {
     /// Integers of a row; returns their scale.
     fn quantize(x: &[f32], integers: &mut [u8]) -> f32 {
-        integers_of(x, integers)
+        // the bits of positive floats are in the order of the floats
+        let largest = x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits()));
+        let largest = f32::from_bits(largest);
+        if largest == 0.0 {
+            integers.fill(ZERO as u8);
+            return 1.0;
+        }
+        let inverse = LARGEST / largest;
+        for (integer, x) in integers.iter_mut().zip(x) {
+            let rounded = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits());
+            *integer = rounded.wrapping_add(ZERO) as u8;
+        }
+        largest / LARGEST
     }
 
-    /// Integers of x / sqrt(mean(x^2) + epsilon) * weight; returns their scale. The scaled row is left in `scaled`.
-    fn norm_quantize(x: &[f32], weight: &[f32], epsilon: f32, scaled: &mut [f32], integers: &mut [u8]) -> f32 {
+    /// x / sqrt(mean(x^2) + epsilon) * weight.
+    fn norm(x: &[f32], weight: &[f32], epsilon: f32, scaled: &mut [f32]) {
         let mut lanes = [0.0; LANES];
         let (blocks, rest) = x.as_chunks::<LANES>();
         for block in blocks {
@@ -37,7 +49,6 @@ vectorized! {
         for ((scaled, x), weight) in scaled.iter_mut().zip(x).zip(weight) {
             *scaled = x * inverse * weight;
         }
-        integers_of(scaled, integers)
     }
 
     /// x + y.
@@ -51,6 +62,13 @@ vectorized! {
     fn to_floats(integers: &[i8], scale: f32, floats: &mut [f32]) {
         for (float, &integer) in floats.iter_mut().zip(integers) {
             *float = f32::from(integer) * scale;
+        }
+    }
+
+    /// Floats of numbers in bf16.
+    fn from_bf16(bits: &[u16], floats: &mut [f32]) {
+        for (float, bits) in floats.iter_mut().zip(bits) {
+            *float = f32::from_bits(u32::from(*bits) << 16);
         }
     }
 
@@ -89,10 +107,18 @@ vectorized! {
 
     /// Softmax of scores + position, in the place of the scores.
     fn softmax_in_place(p: &mut [f32], position: &[f32]) {
-        for (p, position) in p.iter_mut().zip(position) {
-            *p += position;
+        let inverse = biased_exponentials(p, position);
+        for p in p {
+            *p *= inverse;
         }
-        softmax_of(p);
+    }
+
+    /// The same in bf16, in another place.
+    fn softmax_to_bf16(scores: &mut [f32], position: &[f32], bits: &mut [u16]) {
+        let inverse = biased_exponentials(scores, position);
+        for (bits, p) in bits.iter_mut().zip(scores) {
+            *bits = bf16_bits(*p * inverse) as u16;
+        }
     }
 
     /// The product of x with each row of as many elements.
@@ -157,6 +183,33 @@ fn softmax_of(p: &mut [f32]) {
         }
     }
     let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let inverse = 1.0 / exponentials(p, highest);
+    for p in p {
+        *p *= inverse;
+    }
+}
+
+/// e^(p + position - the highest of them) in the place of p; returns 1 / their sum.
+#[inline(always)]
+fn biased_exponentials(p: &mut [f32], position: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let ((blocks, rest), (positions, of_rest)) = (p.as_chunks_mut::<LANES>(), position.as_chunks::<LANES>());
+    for (block, position) in blocks.iter_mut().zip(positions) {
+        for lane in 0..LANES {
+            block[lane] += position[lane];
+            lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
+        }
+    }
+    for (p, position) in rest.iter_mut().zip(of_rest) {
+        *p += position;
+    }
+    let highest = lanes.iter().chain(&*rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    1.0 / exponentials(p, highest)
+}
+
+/// e^(p - highest) in the place of p; returns their sum.
+#[inline(always)]
+fn exponentials(p: &mut [f32], highest: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (blocks, rest) = p.as_chunks_mut::<LANES>();
     for block in blocks {
@@ -169,10 +222,7 @@ fn softmax_of(p: &mut [f32]) {
         *p = exp(*p - highest);
         *lane += *p;
     }
-    let inverse = 1.0 / lanes.iter().sum::<f32>();
-    for p in p {
-        *p *= inverse;
-    }
+    lanes.iter().sum()
 }
 
 /// The bits of the nearest number of bf16, ties to even.
@@ -180,23 +230,6 @@ fn softmax_of(p: &mut [f32]) {
 fn bf16_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
-}
-
-#[inline(always)]
-fn integers_of(x: &[f32], integers: &mut [u8]) -> f32 {
-    // the bits of positive floats are in the order of the floats
-    let largest = x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits()));
-    let largest = f32::from_bits(largest);
-    if largest == 0.0 {
-        integers.fill(ZERO as u8);
-        return 1.0;
-    }
-    let inverse = LARGEST / largest;
-    for (integer, x) in integers.iter_mut().zip(x) {
-        let rounded = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits());
-        *integer = rounded.wrapping_add(ZERO) as u8;
-    }
-    largest / LARGEST
 }
 
 /// x times the logistic function of its cubic: the tanh form of GELU.

@@ -36,9 +36,8 @@ pub(super) struct ModelOptions {
     /// several as cuda:0,cuda:1, or cuda:all.
     #[arg(long, env = "XPROMPT_DEVICE", value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
-    /// What to compute in: f32, tf32, bf16 or f16 on a GPU, by default tf32; f32 or int8 on a CPU, by default f32, and int8 in
-    /// evaluations only. Prompts, losses and the optimizer
-    /// are f32 in any case.
+    /// What to compute in: f32, tf32, bf16 or f16 on a GPU, by default tf32; f32, bf16 (with AMX or AVX512-BF16) or int8 on a
+    /// CPU, by default f32, and the other two in evaluations only. Prompts, losses and the optimizer are f32 in any case.
     #[arg(long, env = "XPROMPT_PRECISION", value_name = "PRECISION")]
     precision: Option<Precision>,
     /// Memory for activations in MiB; by default half of what is free, on a GPU three quarters of what is free beside the

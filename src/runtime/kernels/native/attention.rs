@@ -6,9 +6,8 @@ mod head;
 use head::Pairs;
 use head::{Floats, Head};
 
-use super::tiles::{self, At, COLUMNS, ROWS};
+use super::tiles::{self, At, COLUMNS};
 use super::{Each, Shared};
-use crate::runtime::kernels::rows;
 
 /// What attends to what, in a packed batch.
 #[derive(Clone, Copy, Debug)]
@@ -135,17 +134,17 @@ unsafe fn attend_with<'b>(
 ) {
     let panels = length.div_ceil(COLUMNS);
     let keys = panels * COLUMNS;
-    let mut scores = vec![0.0; ROWS * keys];
-    for first in (0..length).step_by(ROWS) {
-        let count = (length - first).min(ROWS);
+    let at_once = head.at_once();
+    let mut scores = vec![0.0; at_once * keys];
+    for first in (0..length).step_by(at_once) {
+        let count = (length - first).min(at_once);
         for panel in 0..panels {
             let to = At { data: scores[panel * COLUMNS..].as_mut_ptr(), stride: keys };
             // SAFETY: the scores have place for a tile of each panel.
             unsafe { head.score(first, count, panel, to) };
         }
         for (i, scores) in scores.chunks_mut(keys).take(count).enumerate() {
-            rows::softmax_in_place(&mut scores[..length], bias(first + i));
-            head.weigh(i, &mut scores[..length]);
+            head.weigh(i, &mut scores[..length], bias(first + i));
         }
         let weights = At { data: scores.as_ptr(), stride: keys };
         for column in (0..d).step_by(COLUMNS) {

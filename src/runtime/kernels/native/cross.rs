@@ -32,6 +32,10 @@ pub(in super::super) enum Stored<'a> {
         values: &'a [i8],
         scales: &'a [f32],
     },
+    Bf16 {
+        bits: &'a [u16],
+        rows: usize,
+    },
 }
 
 /// Columns of a weight that a piece of work takes.
@@ -116,6 +120,7 @@ impl Stored<'_> {
         match self {
             Self::Floats(weight) => weight.outputs,
             Self::Int8 { scales, .. } => scales.len(),
+            Self::Bf16 { rows, .. } => *rows,
         }
     }
 
@@ -123,6 +128,7 @@ impl Stored<'_> {
         match self {
             Self::Floats(weight) => weight.inner,
             Self::Int8 { values, scales } => values.len() / scales.len().max(1),
+            Self::Bf16 { bits, rows } => bits.len() / (*rows).max(1),
         }
     }
 
@@ -130,6 +136,7 @@ impl Stored<'_> {
         match self {
             Self::Floats(weight) => (weight.outputs, weight.inner) == (rows, width),
             Self::Int8 { values, scales } => scales.len() == rows && values.len() == rows * width,
+            Self::Bf16 { bits, rows: own } => *own == rows && bits.len() == rows * width,
         }
     }
 
@@ -185,6 +192,9 @@ impl Stored<'_> {
             },
             Self::Int8 { values, scales } => {
                 rows::to_floats(&values[row * width + column..][..floats.len()], scales[row], floats);
+            }
+            Self::Bf16 { bits, .. } => {
+                rows::from_bf16(&bits[row * width + column..][..floats.len()], floats);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Matrix products and attention on a CPU, in vectors of 512 bits where it has them.
 //!
-//! [`products`] multiplies rows by the weights of a checkpoint, as they lie in its file, or by integers as
-//! [`Int8Weights`](crate::t5::Int8Weights) keeps them. [`attention`] works on packed batches: the rows of all examples
+//! [`products`] multiplies rows by the weights of a checkpoint, as they lie in its file, or by narrow numbers
+//! as [`NarrowWeights`](crate::t5::NarrowWeights) keeps them. [`attention`] works on packed batches: the rows of all examples
 //! behind each other, without padding. What both are made of is in [`tiles`].
 #![expect(unsafe_code, reason = "tiles read and write parts of matrices, which slices cannot say")]
 
@@ -14,7 +14,7 @@ mod tiles;
 
 use std::ops::{Range, RangeInclusive};
 
-pub(in crate::runtime) use tiles::are_wide;
+pub(in crate::runtime) use tiles::{are_wide, have_pairs as have_bf16};
 
 /// Calls work for each of so many pieces, on several threads.
 pub(super) type Each<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
@@ -63,14 +63,14 @@ struct Grid {
 // === impl Grid ===
 
 impl Grid {
-    /// `row_block` rows at most; `bytes` is the size of a panel of the weight.
-    fn new(rows: usize, row_block: usize, panels: usize, bytes: usize) -> Self {
+    /// `row_block` rows at most, in passes of so many; `bytes` is the size of a panel of the weight.
+    fn new(rows: usize, row_block: usize, pass: usize, panels: usize, bytes: usize) -> Self {
         /// Bytes of weights, times passes over them, that are worth a thread. Long pieces are read faster, but there
         /// must be some for each.
         const WORTH_A_THREAD: RangeInclusive<usize> = 48 * 1024..=256 * 1024;
         let blocks = rows.div_ceil(row_block).max(1);
-        let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(tiles::ROWS);
-        let passes = row_block.min(rows).div_ceil(tiles::ROWS).max(1);
+        let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(pass.min(tiles::hardware::ROWS));
+        let passes = row_block.min(rows).div_ceil(pass).max(1);
         let worth = (bytes * panels / 16).clamp(*WORTH_A_THREAD.start(), *WORTH_A_THREAD.end());
         let together = (worth / (bytes * passes).max(1)).clamp(1, panels.max(1));
         Self { rows, row_block, panels, together }

@@ -4,8 +4,11 @@ use std::sync::Mutex;
 
 use super::attention::{self, Biased, Numbers, SelfAttention};
 use super::cross::{self, Absorbed, Stored};
-use super::products::{Int8Input, Int8Weight, Weight, gated, int8_gated, int8_product, product};
+use super::products::{
+    Bf16Input, Bf16Weight, Floats, Int8Input, Int8Weight, Integers, Pairs, Weight, gated, product,
+};
 use super::tiles::{COLUMNS, DEPTH};
+use crate::runtime::kernels::rows;
 
 /// Pieces in another order than they are numbered in.
 fn each(pieces: usize, work: &(dyn Fn(usize) + Sync)) {
@@ -39,8 +42,18 @@ fn assert_close(got: &[f32], want: &[f32], what: &str) {
     }
 }
 
-const SIZES: [[usize; 3]; 6] =
-    [[1, 7, 5], [13, 33, 40], [50, 70, 20], [130, 64, 48], [260, 45, 33], [3, 96, 64]];
+/// The last ones are for tiles of the processor's own, where it has them.
+const SIZES: [[usize; 3]; 9] = [
+    [1, 7, 5],
+    [13, 33, 40],
+    [50, 70, 20],
+    [130, 64, 48],
+    [260, 45, 33],
+    [3, 96, 64],
+    [16, 70, 128],
+    [79, 33, 192],
+    [300, 64, 64],
+];
 
 #[test]
 fn products_lie_side_by_side() {
@@ -49,7 +62,8 @@ fn products_lie_side_by_side() {
         let weights = [2, 3, 4].map(|seed| numbers(outputs * inner, seed));
         let wants = weights.each_ref().map(|w| naive([rows, outputs, inner], &x, w));
         let mut y = vec![0.0; 3 * rows * outputs];
-        product(&each, &x, &weights.each_ref().map(|w| weight(w, [outputs, inner])), &mut y);
+        let all = weights.each_ref().map(|w| Floats::new(&x, weight(w, [outputs, inner])));
+        product(&each, rows, &all, &mut y);
         for (row, y) in y.chunks(3 * outputs).enumerate() {
             for (y, want) in y.chunks(outputs).zip(&wants) {
                 assert_close(y, &want[row * outputs..][..outputs], &format!("{rows} {outputs} {inner}"));
@@ -66,7 +80,8 @@ fn a_gate_multiplies_what_it_gates() {
         let both = [&gate, &wide].map(|w| naive([rows, outputs, inner], &x, w));
         let want: Vec<f32> = both[0].iter().zip(&both[1]).map(|(&gate, wide)| gelu(gate) * wide).collect();
         let mut y = vec![0.0; rows * outputs];
-        gated(&each, &x, [weight(&gate, [outputs, inner]), weight(&wide, [outputs, inner])], &mut y);
+        let [gate, wide] = [&gate, &wide].map(|w| Floats::new(&x, weight(w, [outputs, inner])));
+        gated(&each, rows, [&gate, &wide], &mut y);
         assert_close(&y, &want, &format!("{rows} {outputs} {inner}"));
     }
 }
@@ -102,16 +117,61 @@ fn products_of_integers_are_those_of_what_they_stand_for() {
         let x = Int8Input { values: &values, scales: &scales, width };
         let weights = [1, 2].map(|seed| integers(outputs, inner, seed));
         let wants = weights.each_ref().map(|(_, _, w)| naive([rows, outputs, inner], &floats, w));
-        let weights = weights.each_ref().map(|(panels, scales, _)| Int8Weight { panels, scales });
+        let weights =
+            weights.each_ref().map(|(panels, scales, _)| Integers::new(x, Int8Weight { panels, scales }));
         let mut y = vec![0.0; 2 * rows * outputs];
-        int8_product(&each, x, &weights, &mut y);
+        product(&each, rows, &weights, &mut y);
         for (row, y) in y.chunks(2 * outputs).enumerate() {
             for (y, want) in y.chunks(outputs).zip(&wants) {
                 assert_close(y, &want[row * outputs..][..outputs], &format!("{rows} {outputs} {inner}"));
             }
         }
         let mut y = vec![0.0; rows * outputs];
-        int8_gated(&each, x, weights, &mut y);
+        gated(&each, rows, weights.each_ref(), &mut y);
+        let want: Vec<f32> = wants[0].iter().zip(&wants[1]).map(|(&gate, wide)| gelu(gate) * wide).collect();
+        assert_close(&y, &want, &format!("gated {rows} {outputs} {inner}"));
+    }
+}
+
+/// A weight in panels of bf16, and what it stands for.
+fn halves(outputs: usize, inner: usize, seed: usize) -> (Vec<u16>, Vec<f32>) {
+    let floats: Vec<f32> = numbers(outputs * inner, seed).into_iter().map(nearest_bf16).collect();
+    let width = inner.next_multiple_of(2);
+    let mut panels = vec![0; outputs.next_multiple_of(COLUMNS) * width];
+    for (i, x) in floats.iter().enumerate() {
+        let (output, k) = (i / inner, i % inner);
+        let at = output / COLUMNS * COLUMNS * width + (k / 2 * COLUMNS + output % COLUMNS) * 2 + k % 2;
+        panels[at] = (x.to_bits() >> 16) as u16;
+    }
+    (panels, floats)
+}
+
+#[test]
+fn products_of_bf16_are_those_of_what_they_stand_for() {
+    if !super::have_bf16() {
+        eprintln!("this processor has no products of bf16");
+        return;
+    }
+    for [rows, outputs, inner] in SIZES {
+        let width = inner.next_multiple_of(2);
+        let floats: Vec<f32> = numbers(rows * inner, 9).into_iter().map(nearest_bf16).collect();
+        let mut values = vec![0; rows * width];
+        for (values, floats) in values.chunks_mut(width).zip(floats.chunks(inner)) {
+            rows::to_bf16(floats, &mut values[..inner]);
+        }
+        let x = Bf16Input { values: &values, rows, width };
+        let weights = [1, 2].map(|seed| halves(outputs, inner, seed));
+        let wants = weights.each_ref().map(|(_, w)| naive([rows, outputs, inner], &floats, w));
+        let weights = weights.each_ref().map(|(panels, _)| Pairs::new(x, Bf16Weight { panels, outputs }));
+        let mut y = vec![0.0; 2 * rows * outputs];
+        product(&each, rows, &weights, &mut y);
+        for (row, y) in y.chunks(2 * outputs).enumerate() {
+            for (y, want) in y.chunks(outputs).zip(&wants) {
+                assert_close(y, &want[row * outputs..][..outputs], &format!("{rows} {outputs} {inner}"));
+            }
+        }
+        let mut y = vec![0.0; rows * outputs];
+        gated(&each, rows, weights.each_ref(), &mut y);
         let want: Vec<f32> = wants[0].iter().zip(&wants[1]).map(|(&gate, wide)| gelu(gate) * wide).collect();
         assert_close(&y, &want, &format!("gated {rows} {outputs} {inner}"));
     }
@@ -257,7 +317,7 @@ fn batches_of_nothing_are_nothing() {
         SelfAttention { qkv: &[], starts: &[0, 0], position: &[0.0; 6], heads: 2, numbers: Numbers::F32 },
         &mut [],
     );
-    product(&each, &[], &[weight(&[0.0; 12], [3, 4])], &mut []);
+    product(&each, 0, &[Floats::new(&[], weight(&[0.0; 12], [3, 4]))], &mut []);
     let (w, mut y) = (numbers(8 * 45, 1), vec![9.0; 8]);
     let [keys, values] = [(); 2].map(|()| Stored::Floats(weight(&w, [8, 45])));
     let absorbed =
@@ -269,10 +329,12 @@ fn batches_of_nothing_are_nothing() {
 /// No row or column is left out or done twice, however the work is cut.
 #[test]
 fn pieces_of_work_cover_a_grid_once() {
-    for (rows, panels, bytes) in
-        [(1, 24, 24_576), (84, 64, 1_000), (700, 3, 24_576), (33, 1, 1), (4000, 24, 10)]
+    let sizes = [(1, 24, 24_576), (84, 64, 1_000), (700, 3, 24_576), (33, 1, 1), (4000, 24, 10)];
+    let passes = [(240, 12), (1024, 256), (32, 256)];
+    for ((rows, panels, bytes), (block, pass)) in
+        sizes.into_iter().flat_map(|size| passes.map(|pass| (size, pass)))
     {
-        let grid = super::Grid::new(rows, 240, panels, bytes);
+        let grid = super::Grid::new(rows, block, pass, panels, bytes);
         let seen = Mutex::new(vec![0; rows * panels]);
         each(grid.pieces(), &|piece| {
             let (own_rows, own_panels) = grid.piece(piece);

@@ -2,18 +2,24 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) mod hardware;
 mod plain;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use wide::amx as hardware;
 /// Rows of a tile.
 pub(super) const ROWS: usize = 12;
 /// Columns of a tile, and of the panels that weights are stored in.
 pub(super) const COLUMNS: usize = 32;
 /// Rows of integers that are multiplied at once.
 pub(super) const DEPTH: usize = 4;
+/// Fewer rows are multiplied faster in vectors than in the processor's own tiles.
+const WORTH_TILES: usize = 3;
 /// Rows of a tile of dot products.
 pub(super) const DOT_ROWS: usize = 6;
 /// Columns of a tile of dot products.
@@ -27,9 +33,14 @@ pub(in crate::runtime) fn are_wide() -> bool {
     false
 }
 
+/// Whether tiles of the processor's own (AMX) take a product of so many rows and blocks of 32 bits.
+pub(super) fn are_for_hardware(rows: usize, inner: usize) -> bool {
+    rows >= WORTH_TILES && inner > 0 && inner.is_multiple_of(hardware::STEP) && hardware::is_here()
+}
+
 /// A matrix in memory: where it begins, and how far apart its rows are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct At<T> {
+pub(in super::super) struct At<T> {
     pub(super) data: T,
     pub(super) stride: usize,
 }
@@ -121,26 +132,34 @@ pub(super) unsafe fn turn<T: Copy>([columns, inner]: [usize; 2], b: At<*const T>
 }
 
 /// Whether the processor has [`pairs`].
-#[cfg(target_arch = "x86_64")]
-pub(super) fn have_pairs() -> bool {
-    wide::bf16::is_here()
+pub(in crate::runtime) fn have_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return wide::bf16::is_here();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// [`product`] of numbers in bf16, summed in f32: a `[rows, inner]` of pairs side by side, b `[inner, columns]` of pairs below
 /// each other. The lower half of a pair's bits is its first number.
 ///
 /// # Safety
-/// As of [`product`]; the processor has [`pairs`](have_pairs).
-#[cfg(target_arch = "x86_64")]
+/// As of [`product`].
+///
+/// # Panics
+/// If the processor [has none](have_pairs).
 pub(super) unsafe fn pairs(
     [rows, inner, columns]: [usize; 3],
     a: At<*const u32>,
     b: At<*const u32>,
     c: At<*mut f32>,
 ) {
-    debug_assert!(rows <= ROWS && columns <= COLUMNS && have_pairs());
-    // SAFETY: the caller's duty.
-    unsafe { wide::bf16::pairs([rows, inner, columns], a, b, c) }
+    debug_assert!(rows <= ROWS && columns <= COLUMNS);
+    #[cfg(target_arch = "x86_64")]
+    if have_pairs() {
+        // SAFETY: the processor was just asked; memory is the caller's duty.
+        return unsafe { wide::bf16::pairs([rows, inner, columns], a, b, c) };
+    }
+    panic!("a processor without products of bf16 was given one: {rows} {inner} {columns} {a:?} {b:?} {c:?}");
 }
 
 /// What a product of integers is multiplied by, and what it begins with.

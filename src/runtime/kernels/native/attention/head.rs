@@ -2,19 +2,24 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::super::tiles::hardware::{self, Tiles};
 use super::super::tiles::{self, At, COLUMNS, ROWS};
 use crate::runtime::kernels::rows;
 
 /// Queries, keys and values `[length, d]`.
 pub(super) trait Head {
-    /// The scores of queries `first..first + count`, at most [`ROWS`], with a panel of keys.
+    /// Queries that are scored at once.
+    fn at_once(&self) -> usize;
+
+    /// The scores of queries `first..first + count`, at most [`at_once`](Self::at_once), with a panel of keys.
     ///
     /// # Safety
-    /// The head has these queries and keys; `to` has place for `count` rows of [`COLUMNS`].
+    /// The head has these queries and keys; `to` has place for rows of [`COLUMNS`], as many as are scored at once.
     unsafe fn score(&self, first: usize, count: usize, panel: usize, to: At<*mut f32>);
 
-    /// Gets the weights of a row of [`mix`](Self::mix) ready.
-    fn weigh(&mut self, row: usize, weights: &mut [f32]);
+    /// Makes a row of [`mix`](Self::mix)'s weights of a query's scores: softmax(scores + bias).
+    fn weigh(&mut self, row: usize, scores: &mut [f32], bias: &[f32]);
 
     /// `columns`, at most [`COLUMNS`], of weights `[count, length]` times the values.
     ///
@@ -39,19 +44,22 @@ pub(super) struct Floats {
 /// Of bf16, two in 32 bits.
 #[cfg(target_arch = "x86_64")]
 pub(super) struct Pairs {
-    length: usize,
     /// Pairs of a query.
     depth: usize,
     /// Of the values.
     width: usize,
-    /// `[length, d]`, with a zero behind an odd row.
+    /// `[length, d]`, with zeros behind each row, and behind the last.
     q: Vec<u16>,
     /// Keys as columns of panels, `[panels, d / 2, 32]`.
     turned: Vec<u32>,
-    /// `[length / 2, whole panels]`.
+    /// Pairs of the weights of a query.
+    pairs: usize,
+    /// `[pairs, whole panels]`.
     values: Vec<u32>,
-    /// `[rows of a tile, length]`, with a zero behind an odd row.
+    /// `[rows at once, pairs]`, with zeros behind each row.
     weights: Vec<u16>,
+    /// What multiplies them, if the processor has it.
+    tiles: Option<Tiles>,
 }
 
 // === impl Floats ===
@@ -91,6 +99,10 @@ impl Floats {
 }
 
 impl Head for Floats {
+    fn at_once(&self) -> usize {
+        ROWS
+    }
+
     unsafe fn score(&self, first: usize, count: usize, panel: usize, to: At<*mut f32>) {
         let own = self.rounded_q.as_ref().map(|q| At { data: q.as_ptr(), stride: self.d });
         let b = At { data: self.turned[panel * self.d * COLUMNS..].as_ptr(), stride: COLUMNS };
@@ -98,7 +110,8 @@ impl Head for Floats {
         unsafe { tiles::product([count, self.d, COLUMNS], own.unwrap_or(self.q).row(first), b, to) }
     }
 
-    fn weigh(&mut self, _: usize, weights: &mut [f32]) {
+    fn weigh(&mut self, _: usize, weights: &mut [f32], bias: &[f32]) {
+        rows::softmax_in_place(weights, bias);
         if self.rounded_q.is_some() {
             rows::round_to_bf16(weights);
         }
@@ -118,10 +131,15 @@ impl Pairs {
     /// # Safety
     /// As of [`Floats::new`]; the processor [has](tiles::have_pairs) products of them.
     pub(super) unsafe fn new([length, d]: [usize; 2], [q, k, v]: [At<*const f32>; 3]) -> Self {
-        let (depth, width) = (d.div_ceil(2), whole(d));
+        // SAFETY: a thread works at one head at a time, and makes others only when it has let go of it.
+        let tiles = unsafe { Tiles::of_rows(hardware::ROWS) };
+        let step = if tiles.is_some() { hardware::STEP } else { 1 };
+        let (depth, width) = (d.div_ceil(2).next_multiple_of(step), whole(d));
+        let pairs = length.div_ceil(2).next_multiple_of(step);
+        let at_once = if tiles.is_some() { hardware::ROWS } else { ROWS };
         let side_by_side = |x: At<*const f32>| {
-            let mut halves = vec![0; length * 2 * depth];
-            for (i, row) in halves.chunks_mut(2 * depth).enumerate() {
+            let mut halves = vec![0; length.next_multiple_of(at_once) * 2 * depth];
+            for (i, row) in halves.chunks_mut(2 * depth).take(length).enumerate() {
                 // SAFETY: this row is there.
                 rows::to_bf16(unsafe { floats(x.row(i), d) }, row);
             }
@@ -135,39 +153,52 @@ impl Pairs {
             // SAFETY: these keys are there.
             unsafe { tiles::turn([columns, depth], keys.row(panel * COLUMNS), turned) };
         }
-        let mut values = vec![0; length.div_ceil(2) * width];
+        let mut values = vec![0; pairs * width];
         let nothing = vec![0.0; d];
-        for (i, row) in values.chunks_mut(width).enumerate() {
+        for (i, row) in values.chunks_mut(width).take(length.div_ceil(2)).enumerate() {
             // SAFETY: these values are there.
             let [upper, lower] = [2 * i, 2 * i + 1]
                 .map(|i| if i < length { unsafe { floats(v.row(i), d) } } else { nothing.as_slice() });
             rows::pair_in_bf16(upper, lower, row);
         }
-        let weights = vec![0; ROWS * length.next_multiple_of(2)];
-        Self { length, q: side_by_side(q), turned, values, weights, depth, width }
+        let weights = vec![0; at_once * 2 * pairs];
+        Self { q: side_by_side(q), turned, pairs, values, weights, depth, width, tiles }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Head for Pairs {
+    fn at_once(&self) -> usize {
+        if self.tiles.is_some() { hardware::ROWS } else { ROWS }
+    }
+
     unsafe fn score(&self, first: usize, count: usize, panel: usize, to: At<*mut f32>) {
         let a = At { data: self.q.as_ptr().cast::<u32>(), stride: self.depth };
         let b = At { data: self.turned[panel * self.depth * COLUMNS..].as_ptr(), stride: COLUMNS };
-        // SAFETY: the caller's duty; a panel is as deep as a query.
-        unsafe { tiles::pairs([count, self.depth, COLUMNS], a.row(first), b, to) }
+        // SAFETY: the caller's duty; a panel is as deep as a query, and zeros lie behind the queries.
+        unsafe {
+            match &self.tiles {
+                Some(tiles) => tiles.pairs(self.depth, a.row(first), b, to),
+                None => tiles::pairs([count, self.depth, COLUMNS], a.row(first), b, to),
+            }
+        }
     }
 
-    fn weigh(&mut self, row: usize, weights: &mut [f32]) {
-        let width = self.length.next_multiple_of(2);
-        rows::to_bf16(weights, &mut self.weights[row * width..][..width]);
+    fn weigh(&mut self, row: usize, scores: &mut [f32], bias: &[f32]) {
+        rows::softmax_to_bf16(scores, bias, &mut self.weights[row * 2 * self.pairs..][..scores.len()]);
     }
 
     unsafe fn mix(&self, _: At<*const f32>, count: usize, columns: Range<usize>, to: At<*mut f32>) {
-        let pairs = self.length.div_ceil(2);
-        let a = At { data: self.weights.as_ptr().cast(), stride: pairs };
+        let a = At { data: self.weights.as_ptr().cast(), stride: self.pairs };
         let b = At { data: self.values[columns.start..].as_ptr(), stride: self.width };
+        let sizes = [count, self.pairs, columns.len()];
         // SAFETY: the caller's duty; values are as wide as whole panels.
-        unsafe { tiles::pairs([count, pairs, columns.len()], a, b, to) }
+        unsafe {
+            match &self.tiles {
+                Some(tiles) => tiles.pairs_of(sizes, a, b, to),
+                None => tiles::pairs(sizes, a, b, to),
+            }
+        }
     }
 }
 

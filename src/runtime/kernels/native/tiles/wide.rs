@@ -1,5 +1,6 @@
 //! The same in vectors of 512 bits.
 
+pub(in crate::runtime::kernels::native) mod amx;
 pub(super) mod bf16;
 pub(super) mod dots;
 pub(super) mod integers;

@@ -1,9 +1,9 @@
 //! Products of integers, four of a byte at once (VNNI).
 
 use std::arch::x86_64::{
-    __m512i, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_si512,
+    __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
+    _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512,
 };
 
 use super::super::{At, COLUMNS, DEPTH, ROWS, Scales};
@@ -59,6 +59,26 @@ unsafe fn integers_of<const R: usize>(
                 let scale = _mm512_mul_ps(of_columns, _mm512_set1_ps(*scales.rows.add(i)));
                 let y = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[half]), scale);
                 _mm512_mask_storeu_ps(c.data.add(i * c.stride + half * LANES), here[half], y);
+            }
+        }
+    }
+}
+
+/// What [`integers`] gives of sums `[rows, COLUMNS]` that were taken elsewhere, without zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn scale([rows, columns]: [usize; 2], sums: *const i32, scales: Scales, c: At<*mut f32>) {
+    for half in 0..columns.div_ceil(LANES) {
+        let here = lanes(columns, half);
+        // SAFETY: the caller's duty.
+        unsafe {
+            let of_columns = _mm512_maskz_loadu_ps(here, scales.columns.add(half * LANES));
+            let zeros = _mm512_cvtps_epi32(_mm512_maskz_loadu_ps(here, scales.zeros.add(half * LANES)));
+            for i in 0..rows {
+                let sum = _mm512_loadu_si512(sums.add(i * COLUMNS + half * LANES).cast());
+                let sum = _mm512_add_epi32(sum, zeros);
+                let scale = _mm512_mul_ps(of_columns, _mm512_set1_ps(*scales.rows.add(i)));
+                let y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+                _mm512_mask_storeu_ps(c.data.add(i * c.stride + half * LANES), here, y);
             }
         }
     }

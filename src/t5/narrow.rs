@@ -1,13 +1,14 @@
-//! A checkpoint's matrices as 8-bit integers, made once and kept in a file.
+//! A checkpoint's matrices as narrow numbers, made once and kept in a file.
 //!
 //! Each matrix of the checkpoint that a whole row of activations is multiplied by is stored in the order in which products
-//! read it ([`int8_shape`]), with a scale for each output: the largest magnitude among its weights is 127. Activations are
-//! stored with 128 for zero; what that adds to each output is stored too. The keys and values of cross attention are
-//! absorbed: they stay in their order, and are multiplied as floats again. Norms and embeddings stay as they are.
+//! read it ([`Narrow::shape`]): rounded to bf16, or as 8-bit integers with a scale for each output, where the largest
+//! magnitude among its weights is 127. Activations in integers are stored with 128 for zero; what that adds to each output
+//! is stored too. The keys and values of cross attention are absorbed: they stay in their order, and are multiplied as
+//! floats again. Norms and embeddings stay as they are.
 //!
 //! The file carries the checkpoint's fingerprint and a hash of itself. One that is damaged, unfinished or of another
-//! checkpoint is made anew; it is written beside and renamed. Where no folder can be written to, the integers are in
-//! memory only.
+//! checkpoint is made anew; it is written beside and renamed. Where no folder can be written to, the numbers are in memory
+//! only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,31 +17,30 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use half::bf16;
 use memmap2::MmapMut;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Checkpoint;
-use crate::graph::{DType, INT8_COLUMNS, INT8_DEPTH, int8_name, int8_scale_name, int8_shape};
+use crate::graph::{DType, Narrow};
 use crate::memory::Mapped;
 
-/// Changes when the same checkpoint gives other integers.
-const RECIPE: &str = "2";
 /// The largest magnitude of an integer weight.
 const LARGEST: f32 = 127.0;
 /// The integer that stands for an activation of zero.
 const ZERO: f32 = 128.0;
 
-/// The integers, mapped or in memory.
+/// The numbers, mapped or in memory.
 #[derive(Debug)]
-pub struct Int8Weights {
+pub struct NarrowWeights {
     bytes: Mapped,
     places: HashMap<String, Place>,
     kept: Kept,
 }
 
-/// Where integers came from.
+/// Where numbers came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// The file had them.
@@ -71,16 +71,16 @@ impl fmt::Display for Kept {
     }
 }
 
-// === impl Int8Weights ===
+// === impl NarrowWeights ===
 
-impl Int8Weights {
-    /// The integers of a checkpoint: from the first of `files` that has them whole, else made anew and left in the first
+impl NarrowWeights {
+    /// The numbers of a checkpoint: from the first of `files` that has them whole, else made anew and left in the first
     /// that can be written.
     ///
     /// # Errors
     /// If memory is short.
-    pub fn open(checkpoint: &Checkpoint, files: &[PathBuf]) -> io::Result<Self> {
-        let layout = Layout::of(checkpoint);
+    pub fn open(checkpoint: &Checkpoint, narrow: Narrow, files: &[PathBuf]) -> io::Result<Self> {
+        let layout = Layout::of(checkpoint, narrow);
         for path in files {
             if let Some(bytes) = layout.read(path) {
                 return Ok(Self { bytes, places: layout.places(), kept: Kept::Read(path.clone()) });
@@ -92,7 +92,7 @@ impl Int8Weights {
                     return Ok(Self { bytes, places: layout.places(), kept: Kept::Written(path.clone()) });
                 }
                 Err(error) => {
-                    tracing::debug!(path = %path.display(), %error, "int8 weights cannot be kept here");
+                    tracing::debug!(path = %path.display(), %error, "weights of products cannot be kept here");
                 }
             }
         }
@@ -101,13 +101,13 @@ impl Int8Weights {
         Ok(Self { bytes: Mapped::new(bytes)?, places: layout.places(), kept: Kept::InMemory })
     }
 
-    /// Where the integers of a checkpoint are kept: beside it, or in the user's folder of caches.
+    /// Where the numbers of a checkpoint are kept: beside it, or in the user's folder of caches.
     #[must_use]
-    pub fn files(checkpoint: &Checkpoint) -> Vec<PathBuf> {
-        let beside = checkpoint.folder().join(".xprompt").join("int8.safetensors");
+    pub fn files(checkpoint: &Checkpoint, narrow: Narrow) -> Vec<PathBuf> {
+        let beside = checkpoint.folder().join(".xprompt").join(format!("{}.safetensors", narrow.name()));
         let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
-        let file = format!("int8-{}.safetensors", checkpoint.fingerprint());
+        let file = format!("{}-{}.safetensors", narrow.name(), checkpoint.fingerprint());
         std::iter::once(beside).chain(caches.map(|caches| caches.join("xprompt").join(file))).collect()
     }
 
@@ -141,6 +141,7 @@ impl Int8Weights {
 
 /// What a whole file looks like.
 struct Layout {
+    narrow: Narrow,
     matrices: Vec<Matrix>,
     /// Without the hash, which is as long as `HASH`.
     header: String,
@@ -155,6 +156,7 @@ struct Matrix {
     outputs: usize,
     inputs: usize,
     order: Order,
+    narrow: Narrow,
 }
 
 /// In which order a matrix is stored.
@@ -171,30 +173,34 @@ const HASH: &str = "000000000000000000000000000000000000000000000000000000000000
 // === impl Layout ===
 
 impl Layout {
-    fn of(checkpoint: &Checkpoint) -> Self {
+    fn of(checkpoint: &Checkpoint, narrow: Narrow) -> Self {
         let heads = checkpoint.config().num_heads;
         let matrix = |(name, [outputs, inputs]): (String, [usize; 2])| {
             let absorbed = [".EncDecAttention.k.", ".EncDecAttention.v."];
             let is_absorbed = absorbed.iter().any(|part| name.contains(part));
             let order = if is_absorbed { Order::Heads(heads) } else { Order::Panels };
-            Matrix { name, outputs, inputs, order }
+            Matrix { name, outputs, inputs, order, narrow }
         };
         let matrices: Vec<Matrix> = checkpoint.products().into_iter().map(matrix).collect();
         let fingerprint = checkpoint.fingerprint().to_owned();
         let mut header = serde_json::Map::new();
         header.insert(
             "__metadata__".into(),
-            json!({"xprompt_int8": RECIPE, "fingerprint": fingerprint, "sha256": HASH}),
+            json!({metadata_key(narrow): recipe(narrow), "fingerprint": fingerprint, "sha256": HASH}),
         );
         for (name, place) in places(&matrices) {
             let Range { start, end } = place.range;
-            let dtype = if place.dtype == DType::I8 { "I8" } else { "F32" };
+            let dtype = match place.dtype {
+                DType::I8 => "I8",
+                DType::Bf16 => "BF16",
+                _ => "F32",
+            };
             header.insert(name, json!({"dtype": dtype, "shape": place.shape, "data_offsets": [start, end]}));
         }
         let mut header = Value::Object(header).to_string();
         header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(64) - header.len()));
         let hash_at = header.find(HASH).expect("invariant: the metadata hold the place of the hash") + 8;
-        Self { matrices, header, hash_at, fingerprint }
+        Self { narrow, matrices, header, hash_at, fingerprint }
     }
 
     fn data_at(&self) -> usize {
@@ -219,7 +225,8 @@ impl Layout {
         let bytes = Mapped::open(&File::open(path).ok()?).ok()?;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
         let metadata = header.metadata().as_ref()?;
-        let known = [("xprompt_int8", RECIPE), ("fingerprint", &self.fingerprint)];
+        let (key, recipe) = (metadata_key(self.narrow), recipe(self.narrow));
+        let known = [(key.as_str(), recipe), ("fingerprint", &self.fingerprint)];
         let is_this = known.iter().all(|(key, value)| metadata.get(*key).is_some_and(|own| own == value));
         if !is_this || bytes.len() != self.length() {
             return None;
@@ -261,7 +268,7 @@ impl Layout {
             hash.update(bytes);
             out.write_all(bytes)
         };
-        for matrix in &self.matrices {
+        for matrix in self.matrices.iter().filter(|matrix| matrix.narrow == Narrow::Int8) {
             let weight = checkpoint.f32s(&matrix.name);
             let scales = scales(&weight, matrix.inputs);
             let zeros = match matrix.order {
@@ -273,8 +280,14 @@ impl Layout {
         }
         for matrix in &self.matrices {
             let weight = checkpoint.f32s(&matrix.name);
-            let scales = scales(&weight, matrix.inputs);
-            put(&matrix.integers(&weight, &scales), out)?;
+            let numbers = match matrix.narrow {
+                Narrow::Int8 => {
+                    let scales = scales(&weight, matrix.inputs);
+                    matrix.in_order(&weight, |output, x| integer(x, scales[output]).to_le_bytes())
+                }
+                Narrow::Bf16 => matrix.in_order(&weight, |_, x| bf16::from_f32(x).to_le_bytes()),
+            };
+            put(&numbers, out)?;
         }
         let hash = hexadecimal(hash.finalize().as_slice());
         out.seek(SeekFrom::Start(self.hash_at as u64))?;
@@ -288,7 +301,7 @@ impl Layout {
 impl Matrix {
     fn shape(&self) -> Vec<usize> {
         match self.order {
-            Order::Panels => int8_shape([self.outputs, self.inputs]).to_vec(),
+            Order::Panels => self.narrow.shape([self.outputs, self.inputs]).to_vec(),
             Order::Heads(heads) => vec![1, heads, self.outputs / heads, self.inputs],
         }
     }
@@ -300,31 +313,46 @@ impl Matrix {
         }
     }
 
-    /// The integers in their order.
-    fn integers(&self, weight: &[f32], scales: &[f32]) -> Vec<u8> {
-        let rows = || weight.chunks(self.inputs).zip(scales);
+    /// The numbers of a weight in their order, of so many bytes each; `of` makes one of an output's weight.
+    fn in_order<const BYTES: usize>(
+        &self,
+        weight: &[f32],
+        of: impl Fn(usize, f32) -> [u8; BYTES],
+    ) -> Vec<u8> {
+        let rows = || weight.chunks(self.inputs).enumerate();
         if self.order != Order::Panels {
-            return rows()
-                .flat_map(|(row, &scale)| row.iter().map(move |&x| integer(x, scale).cast_unsigned()))
-                .collect();
+            let of = &of;
+            return rows().flat_map(|(output, row)| row.iter().flat_map(move |&x| of(output, x))).collect();
         }
-        let shape = self.shape();
-        let mut integers = vec![0; shape.iter().product()];
-        let panel = shape[1..].iter().product::<usize>();
-        for (output, (row, &scale)) in rows().enumerate() {
-            let panel = &mut integers[output / INT8_COLUMNS * panel..][..panel];
-            let column = output % INT8_COLUMNS * INT8_DEPTH;
-            for (block, xs) in panel.chunks_mut(INT8_COLUMNS * INT8_DEPTH).zip(row.chunks(INT8_DEPTH)) {
+        let [panels, blocks, columns, depth] = self.narrow.shape([self.outputs, self.inputs]);
+        let mut numbers = vec![[0; BYTES]; panels * blocks * columns * depth];
+        let panel = blocks * columns * depth;
+        for (output, row) in rows() {
+            let panel = &mut numbers[output / columns * panel..][..panel];
+            let column = output % columns * depth;
+            for (block, xs) in panel.chunks_mut(columns * depth).zip(row.chunks(depth)) {
                 for (place, &x) in block[column..].iter_mut().zip(xs) {
-                    *place = integer(x, scale).cast_unsigned();
+                    *place = of(output, x);
                 }
             }
         }
-        integers
+        numbers.into_flattened()
     }
 }
 
-/// Scales first, which are aligned so, then the integers.
+/// Changes when the same checkpoint gives other numbers.
+fn recipe(narrow: Narrow) -> &'static str {
+    match narrow {
+        Narrow::Int8 => "2",
+        Narrow::Bf16 => "1",
+    }
+}
+
+fn metadata_key(narrow: Narrow) -> String {
+    format!("xprompt_{}", narrow.name())
+}
+
+/// Scales first, which are aligned so, then the numbers.
 fn places(matrices: &[Matrix]) -> impl Iterator<Item = (String, Place)> {
     let mut at = 0;
     let mut place = move |shape: Vec<usize>, size: usize, dtype| {
@@ -334,10 +362,13 @@ fn places(matrices: &[Matrix]) -> impl Iterator<Item = (String, Place)> {
     };
     let mut all = BTreeMap::new();
     for matrix in matrices {
-        all.insert(int8_scale_name(&matrix.name), place(matrix.shape_of_scales(), 4, DType::F32));
+        if let Some(name) = matrix.narrow.scale_name_of(&matrix.name) {
+            all.insert(name, place(matrix.shape_of_scales(), 4, DType::F32));
+        }
     }
     for matrix in matrices {
-        all.insert(int8_name(&matrix.name), place(matrix.shape(), 1, DType::I8));
+        let (size, dtype) = (4 / matrix.narrow.depth(), matrix.narrow.weights());
+        all.insert(matrix.narrow.name_of(&matrix.name), place(matrix.shape(), size, dtype));
     }
     all.into_iter()
 }

@@ -152,7 +152,7 @@ peft: setup .cache/bench-cpu/installed ## Runs the PEFT package on a prompt of o
 	cargo build --locked -p xprompt-trainer --bin xprompt-trainer
 	.cache/bench-cpu/venv/bin/python scripts/peft_both_ways.py
 
-int8: setup ## Measures what int8 costs in accuracy on the tasks of the bundled prompts
+int8: setup ## Measures what int8 and bf16 cost in accuracy on the tasks of the bundled prompts
 	@$(PYTHON) scripts/setup.py data
 	cargo bench --quiet --locked --bench cpu -- agreement \
 		prompts/tweet-sentiment.safetensors=.cache/data/tweets/test.jsonl prompts/bbc-topics.safetensors=.cache/data/bbc/test.jsonl

@@ -1,4 +1,5 @@
-//! What int8 costs on real tasks: the same rows scored in f32 and in int8 by prompts that were tuned in f32.
+//! What narrow numbers cost on real tasks: the same rows scored in f32, in int8 and in bf16 by prompts that were tuned in
+//! f32.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use xprompt::engine::{Answers, ReadyTask, Scorer, Source};
 use xprompt::prompt::{Limits, PromptFile};
-use xprompt::runtime::{Model, Precision, Runtime};
+use xprompt::runtime::{Device, Model, Precision, Runtime};
 use xprompt::t5::Checkpoint;
 use xprompt::task::Tokenizer;
 
@@ -28,7 +29,13 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let model = Model::new(Checkpoint::open(&arguments.model)?, Runtime::start(None, None)?);
     let mut floats = Scorer::new(&model)?;
-    let mut integers = Scorer::new(&model.clone().in_precision(Precision::Int8))?;
+    let mut others = Vec::new();
+    for precision in [Precision::Int8, Precision::Bf16] {
+        match precision.on(Device::Cpu) {
+            Ok(_) => others.push((precision, Scorer::new(&model.clone().in_precision(precision))?)),
+            Err(reason) => eprintln!("{reason}"),
+        }
+    }
     let config = model.config();
     let tokenizer = Tokenizer::open(&arguments.model, config.vocab_size, config.eos_token_id)?;
     for task in &arguments.tasks {
@@ -62,24 +69,29 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
             Ok(scores)
         };
-        let (exact, int8) = (score(&mut floats)?, score(&mut integers)?);
+        let exact = score(&mut floats)?;
         let right = |scores: &[Vec<f32>]| {
             scores.iter().zip(&examples).filter(|(scores, (_, label))| best(scores) == *label).count()
         };
-        let pairs = || exact.iter().zip(&int8);
-        let same = pairs().filter(|(exact, int8)| best(exact) == best(int8)).count();
-        let apart: Vec<f32> = pairs()
-            .map(|(exact, int8)| exact.iter().zip(int8).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
-            .collect();
         let share = |count: usize| 100.0 * count as f64 / examples.len() as f64;
-        let line = json!({
-            "bench": "agreement", "prompt": prompt, "rows": examples.len(),
-            "f32_accuracy": share(right(&exact)), "int8_accuracy": share(right(&int8)),
-            "same_label": share(same),
-            "mean_apart": apart.iter().sum::<f32>() / apart.len() as f32,
-            "most_apart": apart.iter().copied().fold(0.0, f32::max),
-        });
-        println!("{line}");
+        for (precision, scorer) in &mut others {
+            let narrow = score(scorer)?;
+            let pairs = || exact.iter().zip(&narrow);
+            let same = pairs().filter(|(exact, narrow)| best(exact) == best(narrow)).count();
+            let apart: Vec<f32> = pairs()
+                .map(|(exact, narrow)| {
+                    exact.iter().zip(narrow).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+                })
+                .collect();
+            let line = json!({
+                "bench": "agreement", "prompt": prompt, "rows": examples.len(), "precision": precision.to_string(),
+                "f32_accuracy": share(right(&exact)), "accuracy": share(right(&narrow)),
+                "same_label": share(same),
+                "mean_apart": apart.iter().sum::<f32>() / apart.len() as f32,
+                "most_apart": apart.iter().copied().fold(0.0, f32::max),
+            });
+            println!("{line}");
+        }
     }
     Ok(())
 }

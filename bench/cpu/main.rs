@@ -26,7 +26,7 @@ enum Command {
     Prompts(prompts::Arguments),
     /// Posts texts to a server and times its answers.
     Load(load::Arguments),
-    /// What int8 costs: accuracy, and labels that are not those of f32.
+    /// What int8 and bf16 cost: accuracy, and labels that are not those of f32.
     Agreement(agreement::Arguments),
 }
 

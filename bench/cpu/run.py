@@ -23,7 +23,7 @@ import models
 import options
 
 HERE = Path(__file__).resolve().parent
-OURS = ("xprompt-int8", "xprompt-f32")
+OURS = ("xprompt-int8", "xprompt-bf16", "xprompt-f32")
 PEERS = (
     "ctranslate2-int8",
     "ctranslate2-f32",

@@ -18,8 +18,12 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 MARK = "<!-- {} table: made by bench/cpu/table.py -->"
-OURS = ("xprompt-int8", "xprompt-f32")
-EQUAL = {"xprompt-int8": ("ctranslate2-int8", "transformers-bf16"), "xprompt-f32": ("ctranslate2-f32", "onnxruntime-f32")}
+OURS = ("xprompt-int8", "xprompt-bf16", "xprompt-f32")
+EQUAL = {
+    "xprompt-int8": ("ctranslate2-int8", "transformers-bf16"),
+    "xprompt-bf16": ("transformers-bf16",),
+    "xprompt-f32": ("ctranslate2-f32", "onnxruntime-f32"),
+}
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// Folder of the model.
     #[arg(long)]
     model: PathBuf,
-    /// f32 or int8.
+    /// f32, bf16 or int8.
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Threads that compute.

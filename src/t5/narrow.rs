@@ -27,6 +27,8 @@ use super::Checkpoint;
 use crate::graph::{DType, Narrow};
 use crate::memory::Mapped;
 
+/// Bytes of a cache's line: numbers that are read at once should not lie in two.
+const LINE: usize = 64;
 /// The largest magnitude of an integer weight.
 const LARGEST: f32 = 127.0;
 /// The integer that stands for an activation of zero.
@@ -198,7 +200,8 @@ impl Layout {
             header.insert(name, json!({"dtype": dtype, "shape": place.shape, "data_offsets": [start, end]}));
         }
         let mut header = Value::Object(header).to_string();
-        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(64) - header.len()));
+        let before = size_of::<u64>() + header.len();
+        header.extend(std::iter::repeat_n(' ', before.next_multiple_of(LINE) - before));
         let hash_at = header.find(HASH).expect("invariant: the metadata hold the place of the hash") + 8;
         Self { narrow, matrices, header, hash_at, fingerprint }
     }

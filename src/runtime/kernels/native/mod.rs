@@ -56,6 +56,8 @@ impl Shared {
 struct Grid {
     rows: usize,
     row_block: usize,
+    /// Blocks of rows that take a group of panels one after the other.
+    beside: usize,
     panels: usize,
     together: usize,
 }
@@ -63,29 +65,53 @@ struct Grid {
 // === impl Grid ===
 
 impl Grid {
-    /// `row_block` rows at most, in passes of so many; `bytes` is the size of a panel of the weight.
-    fn new(rows: usize, row_block: usize, pass: usize, panels: usize, bytes: usize) -> Self {
+    /// For vectors, which read panels again and again; `bytes` is the size of a panel of the weight.
+    fn new(rows: usize, panels: usize, bytes: usize) -> Self {
+        /// Rows that a piece of work takes at most: they stay in a core's cache while panels pass by.
+        const ROW_BLOCK: usize = 20 * tiles::ROWS;
         /// Bytes of weights, times passes over them, that are worth a thread. Long pieces are read faster, but there
         /// must be some for each.
         const WORTH_A_THREAD: RangeInclusive<usize> = 48 * 1024..=256 * 1024;
-        let blocks = rows.div_ceil(row_block).max(1);
-        let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(pass.min(tiles::hardware::ROWS));
-        let passes = row_block.min(rows).div_ceil(pass).max(1);
+        let blocks = rows.div_ceil(ROW_BLOCK).max(1);
+        let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(tiles::ROWS);
+        let passes = row_block.min(rows).div_ceil(tiles::ROWS).max(1);
         let worth = (bytes * panels / 16).clamp(*WORTH_A_THREAD.start(), *WORTH_A_THREAD.end());
         let together = (worth / (bytes * passes).max(1)).clamp(1, panels.max(1));
-        Self { rows, row_block, panels, together }
+        Self { rows, row_block, beside: 1, panels, together }
+    }
+
+    /// For the processor's own tiles, which read some rows again and again, while a group of panels and many rows stay in
+    /// the second-level cache; a row is of `width` bytes.
+    fn for_hardware(rows: usize, width: usize, panels: usize, bytes: usize) -> Self {
+        const ROW_BLOCK: usize = 8 * tiles::hardware::ROWS;
+        /// Pieces that there should be for many threads.
+        const PIECES: usize = 24;
+        const BYTES_TOGETHER: usize = 256 * 1024;
+        const BYTES_BESIDE: usize = 1024 * 1024;
+        let blocks = rows.div_ceil(ROW_BLOCK).max(1);
+        let row_block = rows.div_ceil(blocks).max(1).next_multiple_of(tiles::hardware::ROWS);
+        let together = (panels * blocks / PIECES).min(BYTES_TOGETHER / bytes.max(1)).max(1);
+        let beside = (BYTES_BESIDE / (row_block * width).max(1)).clamp(1, blocks);
+        Self { rows, row_block, beside, panels, together }
     }
 
     fn groups(&self) -> usize {
         self.panels.div_ceil(self.together)
     }
 
+    fn blocks(&self) -> usize {
+        self.rows.div_ceil(self.row_block)
+    }
+
     fn pieces(&self) -> usize {
-        self.rows.div_ceil(self.row_block) * self.groups()
+        self.blocks() * self.groups()
     }
 
     fn piece(&self, i: usize) -> (Range<usize>, Range<usize>) {
-        let (block, group) = (i / self.groups(), i % self.groups());
+        let first = i / (self.beside * self.groups()) * self.beside;
+        let beside = (self.blocks() - first).min(self.beside);
+        let within = i - first * self.groups();
+        let (group, block) = (within / beside, first + within % beside);
         let rows = block * self.row_block..((block + 1) * self.row_block).min(self.rows);
         (rows, group * self.together..((group + 1) * self.together).min(self.panels))
     }

@@ -14,13 +14,6 @@ pub(in super::super) use floats::{Floats, Weight};
 pub(in super::super) use integers::{Int8Input, Int8Weight, Integers};
 pub(in super::super) use pairs::{Bf16Input, Bf16Weight, Pairs};
 
-/// Rows that a piece of work takes at most: they stay in a core's cache while panels pass by.
-const ROW_BLOCK: usize = 20 * ROWS;
-/// Bytes of rows of a piece of work for the processor's own tiles: they stay in the second-level cache while panels pass by.
-const HARDWARE_BLOCK: usize = 1024 * 1024;
-/// Rows that the processor's own tiles multiply while vectors multiply [`ROWS`].
-const HARDWARE_PASS: usize = 256;
-
 /// What panels of 32 outputs are taken of.
 pub(in super::super) trait Panels: Sync {
     /// Its outputs.
@@ -121,11 +114,11 @@ pub(in super::super) fn gated<P: Panels>(each: Each<'_>, rows: usize, [gate, wid
 
 /// Work on rows and panels, of which each is read from so many bytes.
 fn grid_of(of: &impl Panels, rows: usize, panels: usize, bytes: usize) -> Grid {
-    if !of.are_for_hardware() {
-        return Grid::new(rows, ROW_BLOCK, ROWS, panels, bytes);
+    if of.are_for_hardware() {
+        Grid::for_hardware(rows, of.panel_bytes() / COLUMNS, panels, bytes)
+    } else {
+        Grid::new(rows, panels, bytes)
     }
-    let most = HARDWARE_BLOCK / (of.panel_bytes() / COLUMNS) / HARDWARE_ROWS * HARDWARE_ROWS;
-    Grid::new(rows, most.max(HARDWARE_ROWS), HARDWARE_PASS, panels, bytes)
 }
 
 /// Calls work for each tile. What is read again and again stays in the first-level cache: a panel in which vectors

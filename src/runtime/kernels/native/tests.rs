@@ -330,20 +330,24 @@ fn batches_of_nothing_are_nothing() {
 #[test]
 fn pieces_of_work_cover_a_grid_once() {
     let sizes = [(1, 24, 24_576), (84, 64, 1_000), (700, 3, 24_576), (33, 1, 1), (4000, 24, 10)];
-    let passes = [(240, 12), (1024, 256), (32, 256)];
-    for ((rows, panels, bytes), (block, pass)) in
-        sizes.into_iter().flat_map(|size| passes.map(|pass| (size, pass)))
-    {
-        let grid = super::Grid::new(rows, block, pass, panels, bytes);
-        let seen = Mutex::new(vec![0; rows * panels]);
-        each(grid.pieces(), &|piece| {
-            let (own_rows, own_panels) = grid.piece(piece);
-            for row in own_rows {
-                for panel in own_panels.clone() {
-                    seen.lock().unwrap()[row * panels + panel] += 1;
-                }
-            }
-        });
-        assert!(seen.into_inner().unwrap().iter().all(|&times| times == 1), "{rows} {panels} {bytes}");
+    for (rows, panels, bytes) in sizes {
+        for grid in
+            [super::Grid::new(rows, panels, bytes), super::Grid::for_hardware(rows, 768, panels, bytes)]
+        {
+            covers(grid, rows, panels);
+        }
     }
+}
+
+fn covers(grid: super::Grid, rows: usize, panels: usize) {
+    let seen = Mutex::new(vec![0; rows * panels]);
+    each(grid.pieces(), &|piece| {
+        let (own_rows, own_panels) = grid.piece(piece);
+        for row in own_rows {
+            for panel in own_panels.clone() {
+                seen.lock().unwrap()[row * panels + panel] += 1;
+            }
+        }
+    });
+    assert!(seen.into_inner().unwrap().iter().all(|&times| times == 1), "{grid:?}");
 }

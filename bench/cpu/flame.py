@@ -48,7 +48,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = options.parser(__doc__, ["base"])
-    parser.add_argument("--precision", default="int8", choices=["int8", "f32"])
+    parser.add_argument("--precision", default="int8", choices=["int8", "bf16", "f32"])
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=10)

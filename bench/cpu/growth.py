@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--most-tasks", type=int, default=10000, help="each prompt of base is a file of 70 KiB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10)
-    return options.read(parser, {"only": [*SWEEPS], "precisions": ["int8", "f32"]})
+    return options.read(parser, {"only": [*SWEEPS], "precisions": ["int8", "bf16", "f32"]})
 
 
 def texts(model: Path) -> dict:

@@ -54,13 +54,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--connections", type=options.counts, default=[8, 32])
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=20)
-    return options.read(parser, {"precisions": ["int8", "f32"]})
+    parser.add_argument("--warm", type=float, default=25, help="seconds before, in which the server sees most words once (default: 25)")
+    return options.read(parser, {"precisions": ["int8", "bf16", "f32"]})
 
 
 def saturate(args, client, server, model, prompts, requests, precision: str, connections: int) -> dict:
     with servers.running(args, f"xprompt-{precision}", server, model, prompts) as (pid, _):
         load = [*servers.loading(client, requests), "--connections", str(connections), "--seconds"]
-        servers.answer([*load, "3"])  # warm up
+        servers.answer([*load, str(args.warm)])
         before, metrics_before = thread_seconds(pid), metrics()
         answer = servers.answer([*load, str(args.seconds)])
         after, metrics_after = thread_seconds(pid), metrics()

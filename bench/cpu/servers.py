@@ -33,7 +33,7 @@ import run
 PORT = 8091
 ADDRESS = f"127.0.0.1:{PORT}"
 UTILISATION = 0.7
-SERVERS = ("fastapi-peft-f32", "xprompt-int8", "fastapi-peft-bf16", "xprompt-f32")
+SERVERS = ("fastapi-peft-f32", "xprompt-int8", "fastapi-peft-bf16", "xprompt-bf16", "xprompt-f32")
 
 
 def main() -> int:

@@ -5,7 +5,7 @@
     .cache/bench-cpu/venv/bin/python bench/cpu/start.py --models t5-nano --rounds 3
 
 Each start is a server of its own with one prompt, and ends when /health/ready says 200. `cold` starts have the model's
-files dropped from the page cache first, `first` in int8 also has no integers yet. Adds JSON lines to --out as run.py does.
+files dropped from the page cache first, `first` also has no weights in int8 or bf16 yet. Adds JSON lines to --out as run.py does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import options
 import run
 import servers
 
-STARTS = {"f32": ("warm", "cold"), "int8": ("first", "warm", "cold")}
+STARTS = {"f32": ("warm", "cold"), "int8": ("first", "warm", "cold"), "bf16": ("first", "warm", "cold")}
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ mod wide;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use wide::amx as hardware;
+
 /// Rows of a tile.
 pub(super) const ROWS: usize = 12;
 /// Columns of a tile, and of the panels that weights are stored in.

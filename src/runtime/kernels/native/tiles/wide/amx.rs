@@ -164,7 +164,7 @@ macro_rules! multiply {
 // === impl Tiles ===
 
 impl Tiles {
-    /// The same if the processor has them.
+    /// Sets them up for so many rows, if the processor has them.
     ///
     /// # Safety
     /// This thread has no others.
@@ -173,6 +173,8 @@ impl Tiles {
         is_here().then(|| unsafe { Self::new(rows) })
     }
 
+    /// Sets them up for so many rows.
+    ///
     /// # Safety
     /// The processor [has them](is_here), and this thread has no others.
     unsafe fn new(rows: usize) -> Self {

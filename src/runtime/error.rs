@@ -38,8 +38,8 @@ pub enum RuntimeError {
     },
     /// The device does not compute in the precision that was asked for.
     #[error(
-        "--precision {precision} cannot be had on {device}; f32 and bf16 are had everywhere, tf32 and f16 on a GPU \
-         (--device cuda), int8 on a processor (--device cpu)"
+        "--precision {precision} cannot be had on {device}; f32 is had everywhere, tf32 and f16 on a GPU (--device cuda), \
+         bf16 there and on processors with AMX or AVX512-BF16, int8 on a processor (--device cpu)"
     )]
     Precision {
         /// What was asked for.

@@ -185,6 +185,7 @@ impl Model {
     }
 
     fn load(&self, graph: &Graph, sizes: &[(&str, usize)], replay: bool) -> Result<Session, RuntimeError> {
+        self.precision.on(self.device)?;
         let recover = |error: ort::Error<_>| -> ort::Error { error.into() };
         let _beside_others = (self.device != Device::Cpu).then(gpu::beside_others);
         let mut builder = ort::session::Session::builder(&self.runtime.environment)?

@@ -1,4 +1,4 @@
-//! Small products that stay in the registers: tiles of 12 rows by 32 columns.
+//! Small products that stay in the registers: tiles of 12 rows by 32 columns, or the [`hardware`]'s own where it has them.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
